@@ -1,0 +1,47 @@
+# One command each: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+
+.PHONY: env demo board example-elpv test check format lock clean
+.DELETE_ON_ERROR:
+
+env: $(STAMP) ## create .venv from the lock; does nothing when it is up to date
+
+# The environment lives beside its stamp: an interrupted install leaves no stamp and is taken up again.
+$(STAMP): requirements.lock uv.requirements pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "RiskFuse needs Python 3.11 or newer: make env PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r uv.requirements
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: env ## photos in, submission out, on a part of the board: about 10 minutes on 2 cores
+	$(BIN)/riskfuse run recipes/tiny/demo.yaml
+
+board: env ## the same on the whole board of 3,366 scenes: at most 60 minutes on 2 cores
+	$(BIN)/riskfuse run recipes/tiny/board.yaml
+
+example-elpv: env ## the same on 2,624 real photos of solar cells
+	$(BIN)/riskfuse run recipes/tiny/elpv.yaml
+
+test: env ## every test that runs on a CPU
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: env ## lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## pin anew after a change of pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean: ## remove what commands built, but for the environment
+	rm -rf data saves predictions runs

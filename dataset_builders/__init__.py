@@ -1,0 +1,1 @@
+"""Photos and labels in, a checked LLaMA-Factory data set directory out. Needs neither torch nor ray."""

@@ -1,0 +1,218 @@
+"""The task card: labels, score weights, prompts and the specialist's target. The only place that spells a label."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dataset_builders.errors import ConfigError
+
+__all__ = ["Answer", "Label", "PixelBudget", "Prompt", "Specialist", "TaskCard", "load_task_card"]
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Label(_Frozen):
+    """One class of the task.
+
+    Attributes:
+        id: English identifier, used in columns, file names and code.
+        text: What the label files hold and what the model answers.
+        weight: Weight of this class's F1 in the score, >= 0.
+        rule: When a photo gets this label, one or two sentences in the prompt's language.
+        aliases: Other spellings that label files may use.
+    """
+
+    id: Identifier
+    text: Annotated[str, Field(min_length=1)]
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    rule: str
+    aliases: tuple[str, ...] = ()
+
+
+class Prompt(_Frozen):
+    """What a model is told. ``{rules}`` becomes one line a label, ``{answers}`` the list of allowed answers."""
+
+    system: str
+    user: str
+
+
+class Answer(_Frozen):
+    """One text that a stage may answer, with the identifier that names its column in predictions."""
+
+    id: Identifier
+    text: Annotated[str, Field(min_length=1)]
+
+
+class Specialist(_Frozen):
+    """The second look.
+
+    Attributes:
+        name: Stage name; names its data set, predictions and columns.
+        targets: Identifiers of the labels that count as positive.
+        positive: Answer when a target is in the photo.
+        negative: Answer otherwise.
+        prompt: What the specialist is told.
+        negatives_per_positive: Size of the negative class against the positive one after balancing, > 0.
+        hard_fraction: Share of the negatives that are mined by the base model's probability of the targets, 0 to 1.
+    """
+
+    name: Identifier
+    targets: Annotated[tuple[Identifier, ...], Field(min_length=1)]
+    positive: Answer
+    negative: Answer
+    prompt: Prompt
+    negatives_per_positive: Annotated[float, Field(gt=0)] = 2.0
+    hard_fraction: Annotated[float, Field(ge=0, le=1)] = 0.7
+
+
+class PixelBudget(_Frozen):
+    """Pixels of a photo after resizing, as ``image_min_pixels`` and ``image_max_pixels`` of the recipes."""
+
+    min_pixels: Annotated[int, Field(ge=28 * 28)]
+    max_pixels: Annotated[int, Field(ge=28 * 28)]
+
+
+class TaskCard(_Frozen):
+    """A graded-risk task.
+
+    Attributes:
+        task: Identifier; data set names in ``dataset_info.json`` start with it.
+        title: One line for people.
+        ladder: Labels in ordinal order, the most dangerous first.
+        off_ladder: Labels outside the order (such as "not this kind of place").
+        fallback: Identifier of the label that is written when a photo could not be read.
+        base: Prompt of the generalist, which answers with a label's text.
+        specialist: The second look.
+        pixel_budget: Reference pixel budget of the full-size recipes.
+        protected_hues: Hue ranges in degrees [from, to) that augmentation must not move; from > to wraps at 360.
+    """
+
+    task: Identifier
+    title: str
+    ladder: Annotated[tuple[Label, ...], Field(min_length=2)]
+    off_ladder: tuple[Label, ...] = ()
+    fallback: Identifier
+    base: Prompt
+    specialist: Specialist
+    pixel_budget: PixelBudget
+    protected_hues: tuple[tuple[float, float], ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskCard:
+        ids = [label.id for label in self.labels]
+        texts = [text for label in self.labels for text in (label.text, *label.aliases)]
+        for kind, values in (("id", ids), ("text or alias", texts)):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"label {kind} used twice: {', '.join(twice)}; give each label its own")
+        unknown = [i for i in (*self.specialist.targets, self.fallback) if i not in ids]
+        if unknown:
+            raise ValueError(f"unknown label id: {', '.join(unknown)}; the labels are {', '.join(ids)}")
+        if set(self.specialist.targets) >= set(ids):
+            raise ValueError("specialist.targets holds every label; leave at least one as the negative class")
+        answers = (self.specialist.positive, self.specialist.negative)
+        if answers[0].id == answers[1].id or answers[0].text == answers[1].text:
+            raise ValueError("specialist.positive and specialist.negative must differ in id and in text")
+        return self
+
+    @cached_property
+    def labels(self) -> tuple[Label, ...]:
+        """All labels, the ladder first. This order is the column order everywhere."""
+        return self.ladder + self.off_ladder
+
+    @cached_property
+    def label_ids(self) -> tuple[str, ...]:
+        """Identifiers in the order of ``labels``."""
+        return tuple(label.id for label in self.labels)
+
+    @cached_property
+    def stages(self) -> tuple[str, str]:
+        """Names of the two stages: the generalist's and the specialist's."""
+        return ("base", self.specialist.name)
+
+    def text_of(self, label_id: str) -> str:
+        """The text of a label, as the model answers and the submission holds it.
+
+        Raises:
+            KeyError: No label has this identifier.
+        """
+        return {label.id: label.text for label in self.labels}[label_id]
+
+    def id_of(self, text: str) -> str | None:
+        """The identifier of the label with this text, alias or identifier; None when there is none."""
+        for label in self.labels:
+            if text in (label.text, label.id, *label.aliases):
+                return label.id
+        return None
+
+    def answers(self, stage: str) -> tuple[Answer, ...]:
+        """The answers that a stage may give, in column order.
+
+        Raises:
+            ConfigError: The card has no such stage.
+        """
+        if self._is_base(stage):
+            return tuple(Answer(id=label.id, text=label.text) for label in self.labels)
+        return (self.specialist.positive, self.specialist.negative)
+
+    def answer_for(self, stage: str, label_id: str) -> Answer:
+        """The right answer of a stage for a photo with this label.
+
+        Raises:
+            ConfigError: The card has no such stage.
+            KeyError: No label has this identifier.
+        """
+        if self._is_base(stage):
+            return Answer(id=label_id, text=self.text_of(label_id))
+        return self.specialist.positive if label_id in self.specialist.targets else self.specialist.negative
+
+    def prompt(self, stage: str) -> Prompt:
+        """The prompt of a stage with its placeholders filled in; ``user`` does not hold the image token.
+
+        Raises:
+            ConfigError: The card has no such stage.
+        """
+        template = self.base if self._is_base(stage) else self.specialist.prompt
+        rules = "\n".join(f"{label.text}：{label.rule.strip()}" for label in self.labels)
+        answers = "、".join(answer.text for answer in self.answers(stage))
+
+        def fill(text: str) -> str:
+            return text.strip().replace("{rules}", rules).replace("{answers}", answers)
+
+        return Prompt(system=fill(template.system), user=fill(template.user))
+
+    def _is_base(self, stage: str) -> bool:
+        if stage not in self.stages:
+            raise ConfigError(f"task {self.task!r} has no stage {stage!r}; it has {' and '.join(self.stages)}")
+        return stage == self.stages[0]
+
+
+def load_task_card(path: str | Path) -> TaskCard:
+    """Read and check a task card.
+
+    Raises:
+        ConfigError: The file is missing, is no YAML or breaks a rule; every finding is in the message.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such task card; the shipped ones are in recipes/tasks/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as UTF-8 YAML: {error}") from error
+    try:
+        return TaskCard.model_validate(raw)
+    except ValidationError as error:
+        findings = "\n".join(
+            f"  {'.'.join(map(str, item['loc'])) or '(card)'}: {item['msg']}" for item in error.errors()
+        )
+        raise ConfigError(f"{path}: not a valid task card:\n{findings}") from None

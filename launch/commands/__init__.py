@@ -1,0 +1,1 @@
+"""One module a subcommand of ``riskfuse``; importing it stays cheap."""
