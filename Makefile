@@ -41,7 +41,7 @@ format: env
 	$(BIN)/ruff format .
 
 lock: ## pin anew after a change of pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
 
 clean: ## remove what commands built, but for the environment
 	rm -rf data saves predictions runs
