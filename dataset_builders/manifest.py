@@ -1,0 +1,101 @@
+"""``manifest.parquet``: one row an entry of the sources. The schema and the only code that reads and writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataset_builders.errors import DataError
+from dataset_builders.files import atomic_path
+
+__all__ = ["MANIFEST_NAME", "MANIFEST_SCHEMA", "OK", "QUARANTINED", "ManifestRow", "read_manifest", "write_manifest"]
+
+MANIFEST_NAME = "manifest.parquet"
+OK = "ok"
+QUARANTINED = "quarantined"
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("source_file", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("fold", pa.int8(), nullable=False),
+        pa.field("group", pa.int32(), nullable=False),
+        pa.field("repeats", pa.int32(), nullable=False),
+        pa.field("parent", pa.string()),
+        pa.field("transform", pa.string()),
+        pa.field("verification_score", pa.float64()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One entry of a source. The columns, their types and meaning are those of ``docs/contracts.md``."""
+
+    sample_id: str
+    source: str
+    name: str
+    position: int
+    split: str
+    label: str | None = None
+    image: str = ""
+    source_file: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    width: int = 0
+    height: int = 0
+    fold: int = -1
+    group: int = -1
+    repeats: int = 0
+    parent: str | None = None
+    transform: str | None = None
+    verification_score: float | None = None
+    status: str = OK
+    reason: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """True when the photo is there and decodes; False when it is quarantined."""
+        return self.status == OK
+
+
+def write_manifest(dataset_dir: Path, rows: Sequence[ManifestRow]) -> None:
+    """Write the manifest, atomically and with the same bytes for the same rows."""
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=MANIFEST_SCHEMA)
+    with atomic_path(dataset_dir / MANIFEST_NAME) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=1 << 20)
+
+
+def read_manifest(dataset_dir: str | Path) -> list[ManifestRow]:
+    """Read the manifest of a data set directory, in the order of the sources' lists.
+
+    Raises:
+        DataError: There is no manifest, or it is not one of this version.
+    """
+    path = Path(dataset_dir) / MANIFEST_NAME
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; make the data set with `riskfuse build CONFIG.yaml`")
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file ({error}); run `riskfuse build` again") from error
+    missing = [name for name in MANIFEST_SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path}: lacks the columns {', '.join(missing)}; run `riskfuse build` again")
+    return [ManifestRow(**row) for row in table.select(MANIFEST_SCHEMA.names).to_pylist()]
