@@ -1,0 +1,167 @@
+"""The YAML of ``riskfuse run``: which data, which recipes, where the results go."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from dataset_builders.errors import ConfigError
+
+__all__ = ["Decision", "Inference", "PipelineConfig", "Prepare", "Stage", "Training", "load_pipeline_config"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prepare(_Frozen):
+    """A command that makes the photos, run before everything else; leave it out when the photos are there.
+
+    Attributes:
+        command: ``riskfuse …`` or ``python -m …`` as a list of words; both run with the current Python.
+        inputs: Files whose change makes the command run again.
+        outputs: Files that exist when it is done.
+    """
+
+    command: Annotated[tuple[str, ...], Field(min_length=2)]
+    inputs: tuple[Path, ...] = ()
+    outputs: Annotated[tuple[Path, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _known_program(self) -> Prepare:
+        if self.command[0] not in ("riskfuse", "python"):
+            raise ValueError(f"command starts with {self.command[0]!r}; it must be riskfuse or python")
+        return self
+
+
+class Stage(_Frozen):
+    """One of the two models.
+
+    Attributes:
+        recipe: LLaMA-Factory recipe that trains it.
+        overrides: Keys that replace the recipe's, the same as KEY=VALUE on LLaMA-Factory's command line.
+            ``dataset_dir`` and ``output_dir`` are set by the pipeline.
+        splits: Splits that it is run on.
+    """
+
+    recipe: Path
+    overrides: dict[str, Any] = {}
+    splits: Annotated[tuple[Literal["train", "val", "test"], ...], Field(min_length=1)] = ("train", "val", "test")
+
+    @model_validator(mode="after")
+    def _free_keys(self) -> Stage:
+        taken = sorted({"dataset_dir", "output_dir"} & set(self.overrides))
+        if taken:
+            raise ValueError(
+                f"overrides sets {' and '.join(taken)}, which the pipeline itself sets from data and saves"
+            )
+        if missing := {"val", "test"} - set(self.splits):
+            raise ValueError(f"splits lacks {' and '.join(sorted(missing))}; fusion is fitted on val and decides test")
+        return self
+
+
+class Training(_Frozen):
+    """How training is started.
+
+    Attributes:
+        processes: Processes on this machine; null means one a GPU, by LLaMA-Factory's own choice.
+    """
+
+    processes: PositiveInt | None = None
+
+
+class Inference(_Frozen):
+    """How ``riskfuse predict`` is started.
+
+    Attributes:
+        engine: ``ray`` or ``local``.
+        workers: Ray actors.
+        options: Further options of ``riskfuse predict`` as a list of words.
+    """
+
+    engine: Literal["ray", "local"] = "ray"
+    workers: PositiveInt = 1
+    options: tuple[str, ...] = ()
+
+
+class Decision(_Frozen):
+    """How ``riskfuse fuse`` is started.
+
+    Attributes:
+        options: Further options of ``riskfuse fuse`` as a list of words.
+    """
+
+    options: tuple[str, ...] = ()
+
+
+class PipelineConfig(_Frozen):
+    """A pipeline. Paths are relative to the current directory, which should be the repository's root.
+
+    Attributes:
+        name: Names the directories below; two pipelines with different names never touch each other's results.
+        task: The task card.
+        prepare: How the photos are made.
+        data: Build config; its ``out`` is the data set directory.
+        base: The generalist.
+        specialist: The second look.
+        training: How training is started.
+        inference: How prediction is started.
+        decision: How fusion is started.
+        saves: Adapters; ``saves/NAME`` when null.
+        predictions: Predictions; ``predictions/NAME`` when null.
+        runs: Markers, logs, resolved recipes, fusion and submission; ``runs/NAME`` when null.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    task: Path
+    prepare: Prepare | None = None
+    data: Path
+    base: Stage
+    specialist: Stage
+    training: Training = Training()
+    inference: Inference = Inference()
+    decision: Decision = Decision()
+    saves: Path | None = None
+    predictions: Path | None = None
+    runs: Path | None = None
+
+    @cached_property
+    def saves_dir(self) -> Path:
+        """Directory of the adapters, one sub-directory a stage."""
+        return self.saves or Path("saves") / self.name
+
+    @cached_property
+    def predictions_dir(self) -> Path:
+        """Directory of the predictions, one sub-directory a stage."""
+        return self.predictions or Path("predictions") / self.name
+
+    @cached_property
+    def runs_dir(self) -> Path:
+        """Directory of markers, logs, resolved recipes, fusion and submission."""
+        return self.runs or Path("runs") / self.name
+
+
+def load_pipeline_config(path: str | Path) -> PipelineConfig:
+    """Read and check a pipeline.
+
+    Raises:
+        ConfigError: The file is missing, is no YAML or breaks a rule; every finding is in the message.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such pipeline; recipes/README.md lists the shipped ones") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as UTF-8 YAML: {error}") from error
+    try:
+        return PipelineConfig.model_validate(raw)
+    except ValidationError as error:
+        findings = "\n".join(
+            f"  {'.'.join(map(str, item['loc'])) or '(pipeline)'}: {item['msg']}" for item in error.errors()
+        )
+        raise ConfigError(f"{path}: not a valid pipeline:\n{findings}") from None

@@ -1,0 +1,113 @@
+"""Child processes of a pipeline: started with a tag, logged, and ended with all that they started.
+
+torchrun and Ray put their workers into sessions of their own: a signal to the process group does not reach them,
+and a killed pipeline leaves them running. Every child therefore carries the pipeline's run directory in its
+environment, which its children inherit, and is found by that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from launch.pipeline.step import Command
+
+__all__ = ["end_tagged", "log_tail", "run_logged"]
+
+TAG = "RISKFUSE_RUN"
+_POLL_S = 0.2
+
+
+def run_logged(command: Command, log: Path, tag: str, tick: Callable[[], None]) -> int:
+    """Run a process with its output appended to a log file.
+
+    Args:
+        command: What to run.
+        log: Receives standard output and standard error.
+        tag: Identifies this pipeline's processes.
+        tick: Called a few times a second while the process runs.
+
+    Returns:
+        The exit status.
+    """
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"} | command.environment | {TAG: tag}
+    with log.open("ab") as file:
+        file.write(f"$ {command.shown}\n".encode())
+        file.flush()
+        process = subprocess.Popen(
+            command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the pipeline alone, which then ends everything in order
+        )
+        try:
+            while True:
+                try:
+                    return process.wait(timeout=_POLL_S)
+                except subprocess.TimeoutExpired:
+                    tick()
+        finally:
+            end_tagged(tag)
+
+
+def end_tagged(tag: str, patience_s: float = 10.0) -> int:
+    """End all processes that carry the tag, but this one and its ancestors.
+
+    Args:
+        tag: As given to ``run_logged``.
+        patience_s: How long they may take to end by themselves.
+
+    Returns:
+        Number of processes that were found.
+    """
+    found = _tagged(tag)
+    count = len(found)
+    deadline = time.monotonic() + patience_s
+    for process in found:
+        _signal(process.terminate)
+    while found and time.monotonic() < deadline:
+        psutil.wait_procs(found, timeout=_POLL_S)
+        found = _tagged(tag)
+    for process in found:
+        _signal(process.kill)
+    psutil.wait_procs(found, timeout=patience_s)
+    return count
+
+
+def _signal(send: Callable[[], None]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile, as wanted
+        send()
+
+
+def _tagged(tag: str) -> list[psutil.Process]:
+    own = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid in own or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if process.environ().get(TAG) == tag:
+                found.append(process)
+        except psutil.Error:
+            continue  # gone meanwhile, or another user's
+    return found
+
+
+def log_tail(log: Path, lines: int = 25, size: int = 16384) -> list[str]:
+    """The last non-empty lines of a log; a progress bar counts as its last state."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - size))
+            text = file.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    rows = [row.rstrip().rsplit("\r", 1)[-1] for row in text.split("\n")]
+    return [row for row in rows if row.strip()][-lines:]

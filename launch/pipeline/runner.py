@@ -1,0 +1,233 @@
+"""Runs the steps of a pipeline: skips what is complete, resumes what was interrupted, makes anew what is stale."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+
+from dataset_builders.errors import ConfigError, FingerprintMismatch, StepError
+from dataset_builders.files import content_hash, write_json
+from launch.pipeline.config import PipelineConfig
+from launch.pipeline.console import StepConsole, format_seconds
+from launch.pipeline.plan import plan_steps, write_recipes
+from launch.pipeline.processes import end_tagged, log_tail, run_logged
+from launch.pipeline.step import Marker, Step, digest, read_marker, step_inputs, write_marker
+from launch.pipeline.summary import write_summary
+
+__all__ = ["run_pipeline"]
+
+_REPORTED_VERSIONS = ("riskfuse", "llamafactory", "torch", "transformers", "peft", "deepspeed", "ray", "datasets")
+
+
+def run_pipeline(
+    config: PipelineConfig,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    redo: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Run a pipeline, or a part of it.
+
+    Args:
+        config: The pipeline.
+        first: Name of the step to start at; the steps before it must be complete. None: the first one.
+        last: Name of the step to stop after. None: the last one, and a summary.
+        redo: Run the chosen steps even where they are complete.
+        dry_run: Say what would be done, and do nothing.
+
+    Raises:
+        ConfigError: A file of the pipeline is wrong, or a step's name is unknown.
+        FingerprintMismatch: Something lies where a step writes that this pipeline did not make.
+        StepError: A step failed; the message holds the end of its log.
+    """
+    steps = plan_steps(config)
+    begin, end = _range(steps, first, last)
+    if dry_run:
+        _describe(config, steps, begin, end, redo)
+        return
+    config.runs_dir.mkdir(parents=True, exist_ok=True)
+    tag = str(config.runs_dir.resolve())
+    with _alone(config.runs_dir), _ended_by_sigterm():
+        if stray := end_tagged(tag):
+            print(f"{stray} processes of an interrupted run were still there; ended")
+        write_recipes(config)
+        _write_versions(config)
+        started = time.monotonic()
+        for number, step in enumerate(steps):
+            if number < begin:
+                _require_complete(config, step, steps[begin].name)
+            elif number <= end:
+                _run_step(config, step, f"[{number + 1}/{len(steps)}]", redo, tag)
+        print(f"done in {format_seconds(time.monotonic() - started)}")
+        if end == len(steps) - 1:
+            print(write_summary(config, steps))
+
+
+def _range(steps: list[Step], first: str | None, last: str | None) -> tuple[int, int]:
+    names = [step.name for step in steps]
+    for name in (first, last):
+        if name is not None and name not in names:
+            raise ConfigError(f"no step {name!r} in this pipeline; its steps are {', '.join(names)}")
+    begin = names.index(first) if first else 0
+    end = names.index(last) if last else len(names) - 1
+    if begin > end:
+        raise ConfigError(f"--from {first} comes after --to {last}; the order is {', '.join(names)}")
+    return begin, end
+
+
+def _marker_path(config: PipelineConfig, step: Step) -> Path:
+    return config.runs_dir / "steps" / f"{step.name}.json"
+
+
+def _key(step: Step, inputs: dict[str, str]) -> str:
+    return content_hash([step.settings, inputs])
+
+
+def _is_complete(step: Step, marker: Marker | None, key: str) -> bool:
+    if marker is None or not marker.complete or marker.key != key:
+        return False
+    return all(digest(Path(path)) == value for path, value in marker.outputs.items())
+
+
+def _run_step(config: PipelineConfig, step: Step, number: str, redo: bool, tag: str) -> None:
+    marker_path = _marker_path(config, step)
+    marker = read_marker(marker_path)
+    inputs = step_inputs(step)
+    if lacking := [path for path, value in inputs.items() if value == "missing"]:
+        raise StepError(f"step {step.name} reads what is not there: {', '.join(lacking)}")
+    key = _key(step, inputs)
+    if not redo and _is_complete(step, marker, key):
+        print(f"{number} {step.name}: complete", flush=True)
+        return
+    settings = json.loads(json.dumps(step.settings))
+    if not redo and marker is not None and not marker.complete and marker.key == key:
+        print(f"{number} {step.name}: was interrupted, goes on", flush=True)
+        resumed = True
+    else:
+        _clear(step, marker, settings, inputs, redo)
+        print(f"{number} {step.name}", flush=True)
+        resumed = False
+    write_marker(marker_path, Marker(False, key, inputs, settings, {}))
+    seconds = 0.0 if resumed and step.finished() else _run_commands(config, step, resumed, tag)
+    outputs = {path.as_posix(): digest(path) for path in step.outputs}
+    if lacking := [path for path, value in outputs.items() if value == "missing"]:
+        raise StepError(f"step {step.name} ended well without writing {', '.join(lacking)}; see {_log(config, step)}")
+    write_marker(marker_path, Marker(True, key, inputs, settings, outputs, round(seconds, 1)))
+
+
+def _clear(step: Step, marker: Marker | None, settings: object, inputs: dict[str, str], redo: bool) -> None:
+    """Remove what the step wrote from other inputs; never what this pipeline has no record of."""
+    present = [path for path in step.owned if path.is_file() or (path.is_dir() and any(path.iterdir()))]
+    if not present:
+        return
+    shown = ", ".join(path.as_posix() for path in present)
+    if marker is None:
+        if step.refuses_strangers:
+            raise FingerprintMismatch(
+                f"step {step.name} writes to {shown}, where something lies that this pipeline did not make; "
+                "move it away, or give the pipeline another name"
+            )
+        return
+    reason = "asked to do it again" if redo else marker.why_stale(settings, inputs)
+    if reason == "nothing changed":
+        reason = "its results were altered or are incomplete"
+    print(f"  {reason}: {shown} is made anew")
+    for path in present:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _log(config: PipelineConfig, step: Step) -> Path:
+    return config.runs_dir / "logs" / f"{step.name}.log"
+
+
+def _run_commands(config: PipelineConfig, step: Step, resumed: bool, tag: str) -> float:
+    log = _log(config, step)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if not resumed:
+        log.unlink(missing_ok=True)
+    step.begin()
+    started = time.monotonic()
+    with StepConsole(step, log) as console:
+        for command in step.make_commands():
+            status = run_logged(command, log, tag, console.tick)
+            if status != 0:
+                tail = "\n".join(f"    {line}" for line in log_tail(log))
+                raise StepError(
+                    f"step {step.name} failed with exit status {status}: {command.shown}\n{tail}\n"
+                    f"The whole log is {log}. Mend the cause and run the same pipeline again: what is complete is kept."
+                )
+    return time.monotonic() - started
+
+
+def _require_complete(config: PipelineConfig, step: Step, first: str) -> None:
+    marker = read_marker(_marker_path(config, step))
+    inputs = step_inputs(step)
+    if not _is_complete(step, marker, _key(step, inputs)):
+        raise ConfigError(f"--from {first} needs step {step.name}, which is not complete; leave out --from")
+
+
+def _describe(config: PipelineConfig, steps: list[Step], begin: int, end: int, redo: bool) -> None:
+    """Print what would be done. A step whose predecessor has to run cannot be judged yet."""
+    waiting = False
+    for number, step in enumerate(steps):
+        inputs = step_inputs(step)
+        marker = read_marker(_marker_path(config, step))
+        if not waiting and not (redo and begin <= number <= end) and _is_complete(step, marker, _key(step, inputs)):
+            print(f"{step.name}: complete")
+            continue
+        chosen = begin <= number <= end
+        waiting = True
+        print(f"{step.name}: {'to do' if chosen else 'not complete, and not chosen'}")
+        if chosen:
+            for command in step.make_commands():
+                print(f"  {command.shown}")
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the run directory's lock; the kernel releases it when the process ends in whatever way."""
+    with (directory / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StepError(
+                f"another riskfuse run works in {directory}; wait for it, end it, or give this pipeline another name"
+            ) from None
+        yield
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let a polite kill end the children too, as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _write_versions(config: PipelineConfig) -> None:
+    def version(name: str) -> str | None:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    versions = {"python": platform.python_version(), "platform": sys.platform}
+    versions |= {name: found for name in _REPORTED_VERSIONS if (found := version(name))}
+    write_json(config.runs_dir / "config.json", {"pipeline": config.model_dump(mode="json"), "versions": versions})
