@@ -1,0 +1,94 @@
+"""Uncertainty: a paired bootstrap over confusion counts, percentile intervals and McNemar's exact test.
+
+Drawing N rows with replacement and counting them by (true class, every system's prediction) is a multinomial draw
+over the cells that occur. So a resample costs a draw over some dozens of cells whatever the number of rows is, all
+systems share the draw (that is what makes it paired), and the order of rows has no influence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LEVEL", "RESAMPLES", "interval", "joint_cells", "mcnemar_p", "resample_confusions"]
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+Ints = NDArray[np.int64]
+
+
+def joint_cells(true_N: Ints, predicted_SN: Sequence[Ints], classes: int) -> tuple[Ints, Ints]:
+    """Count the combinations of true class and predictions that occur.
+
+    Args:
+        true_N: Class indices.
+        predicted_SN: Class indices of every system, each of shape (N,).
+        classes: Number of classes K.
+
+    Returns:
+        The cells, shape (C, 1 + S) with the true class first, in lexicographic order, and their counts (C,).
+    """
+    columns = [np.asarray(true_N, dtype=np.int64), *(np.asarray(p, dtype=np.int64) for p in predicted_SN)]
+    codes = columns[0]
+    cells = np.zeros((0, 0), dtype=np.int64)
+    for column in columns:
+        if cells.size:
+            # Codes are renumbered after every column, so that they stay below N x K for any number of systems.
+            values, codes = np.unique(codes * classes + column, return_inverse=True)
+            cells = np.column_stack([cells[values // classes], values % classes])
+        else:
+            values, codes = np.unique(column, return_inverse=True)
+            cells = values[:, None]
+    return cells, np.bincount(codes, minlength=len(cells)).astype(np.int64)
+
+
+def resample_confusions(
+    true_N: Ints, predicted_SN: Sequence[Ints], classes: int, *, resamples: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw paired bootstrap resamples of several systems' confusion matrices.
+
+    Plain, not stratified: the class counts of a test set are random too, and the interval must say so.
+
+    Args:
+        true_N: Class indices; at least one row.
+        predicted_SN: Class indices of S systems.
+        classes: Number of classes K.
+        resamples: Number of draws R.
+        rng: Source of randomness.
+
+    Returns:
+        Counts of shape (S, R, K, K); draw r is the same rows for every system.
+    """
+    cells, counts = joint_cells(true_N, predicted_SN, classes)
+    total = int(counts.sum())
+    drawn_RC = rng.multinomial(total, counts / total, size=resamples).astype(np.float64)
+    confusions = np.empty((len(predicted_SN), resamples, classes, classes), dtype=np.int64)
+    for system in range(len(predicted_SN)):
+        place_C = cells[:, 0] * classes + cells[:, 1 + system]
+        indicator = np.zeros((len(cells), classes * classes))
+        indicator[np.arange(len(cells)), place_C] = 1.0
+        confusions[system] = np.rint(drawn_RC @ indicator).reshape(resamples, classes, classes)
+    return confusions
+
+
+def interval(values_R: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
+    """Percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13)."""
+    low, high = np.quantile(values_R, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def mcnemar_p(wrong_a_N: NDArray[np.bool_], wrong_b_N: NDArray[np.bool_]) -> float:
+    """Two-sided p of McNemar's exact test that two systems err equally often on the same rows (McNemar 1947).
+
+    Only rows where exactly one of the two is wrong count; without any, p is 1.
+    """
+    from scipy.stats import binomtest
+
+    only_a = int(np.sum(wrong_a_N & ~wrong_b_N))
+    only_b = int(np.sum(wrong_b_N & ~wrong_a_N))
+    if only_a + only_b == 0:
+        return 1.0
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)

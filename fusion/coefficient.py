@@ -1,0 +1,95 @@
+"""The correction coefficient: how much the specialist's second look multiplies the base confidence in the targets.
+
+kappa(x) = clip((odds(q(x)) / odds(prior)) ** exponent, floor, cap), where q is the specialist's calibrated probability
+of a positive and prior the share of positives that it was trained with. odds(q) / odds(prior) is the likelihood ratio
+that the second look adds to what the base model knew (Bayes' rule; Saerens et al., Neural Computation 14, 2002), the
+exponent discounts evidence that both models share (log-linear pooling; Genest and Zidek, Statistical Science 1,
+1986). Then p'(target) is proportional to p * kappa and p'(other) to p.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["NO_FUSION", "OVERRIDE", "Coefficient", "log_coefficient", "multiply"]
+
+Floats = NDArray[np.float64]
+
+
+class Coefficient(BaseModel):
+    """One member of the family.
+
+    Attributes:
+        prior: The specialist's training share of positives, in (0, 1); kappa is 1 at q = prior.
+        exponent: gamma >= 0; 0 is no fusion, infinity turns kappa into a switch at the prior.
+        cap: Largest kappa, >= 1, may be infinite.
+        floor: Smallest kappa, 0 to 1: 1/cap lets the specialist talk the base model out of a target as much as into
+            it, 1 lets it only raise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    prior: Annotated[float, Field(gt=0, lt=1)]
+    exponent: Annotated[float, Field(ge=0)]
+    cap: Annotated[float, Field(ge=1)]
+    floor: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _no_nan(self) -> Coefficient:
+        if any(math.isnan(value) for value in (self.exponent, self.cap)):
+            raise ValueError("exponent and cap must be numbers, got NaN")
+        return self
+
+
+# The family's two fixed points: the base model alone, and "the specialist says positive, so it is the target".
+NO_FUSION = Coefficient(prior=0.5, exponent=0.0, cap=1.0, floor=1.0)
+OVERRIDE = Coefficient(prior=0.5, exponent=math.inf, cap=math.inf, floor=1.0)
+
+
+def log_coefficient(log_odds_N: Floats, coefficient: Coefficient) -> Floats:
+    """Natural log of kappa.
+
+    Args:
+        log_odds_N: Log-odds of the calibrated q, infinite for q = 0 or 1; NaN where there is no second look.
+        coefficient: Prior, exponent, cap and floor.
+
+    Returns:
+        log kappa, non-decreasing in the log-odds, within [log floor, log cap]; 0 where the log-odds are NaN.
+    """
+    evidence = np.asarray(log_odds_N, dtype=np.float64) - math.log(coefficient.prior / (1 - coefficient.prior))
+    silent = np.isnan(evidence) | (evidence == 0)  # 0 x infinity must be 0, not NaN
+    if coefficient.exponent == 0:
+        return np.zeros(len(evidence))
+    powered = np.where(silent, 0.0, np.where(silent, 1.0, evidence) * coefficient.exponent)
+    log_floor = math.log(coefficient.floor) if coefficient.floor > 0 else -math.inf
+    return np.clip(powered, log_floor, math.log(coefficient.cap))
+
+
+def multiply(logps_NK: Floats, target_K: NDArray[np.bool_], log_kappa_N: Floats) -> Floats:
+    """Multiply the targets' probabilities by kappa and renormalise.
+
+    Args:
+        logps_NK: Natural log-probabilities that sum to 1 by row; -inf is allowed.
+        target_K: Which classes the specialist speaks about.
+        log_kappa_N: Natural log of kappa; +inf leaves only targets, -inf only the others.
+
+    Returns:
+        Log-probabilities of shape (N, K). Ratios within the targets and within the others are kept. A row whose whole
+        mass kappa would remove stays as it was.
+    """
+    logps = np.asarray(logps_NK, dtype=np.float64)
+    # Infinite factors are applied to the side that vanishes, because inf - inf says nothing.
+    on_target = np.where(np.isposinf(log_kappa_N), 0.0, log_kappa_N)
+    on_others = np.where(np.isposinf(log_kappa_N), -np.inf, 0.0)
+    raised = logps + np.where(target_K, on_target[:, None], on_others[:, None])
+    top = raised.max(axis=1, keepdims=True)
+    gone = np.isneginf(top[:, 0])
+    shifted = raised - np.where(np.isneginf(top), 0.0, top)
+    with np.errstate(divide="ignore"):  # rows without mass are put back below
+        fused = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return np.where(gone[:, None], logps, fused)

@@ -1,0 +1,120 @@
+"""``fusion.json``: everything needed to apply the fusion again, and what it was fitted on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dataset_builders.errors import DataError
+from dataset_builders.files import write_json
+from fusion.fit import Calibration, Decision
+from fusion.systems import Applied, Parameters, apply_parameters
+
+__all__ = ["MODEL_NAME", "FittedOn", "FusionModel", "load_fusion_model"]
+
+MODEL_NAME = "fusion.json"
+
+
+class FittedOn(BaseModel):
+    """Where the parameters come from.
+
+    Attributes:
+        rows: Labelled validation rows that the base model answered.
+        positives: How many of them are a target.
+        second_looks: How many of them the specialist answered.
+        rows_hash: SHA-256 of their sample ids and labels.
+        task_hash: SHA-256 of the task card.
+        base_fingerprint: Of the base model's predictions.
+        specialist_fingerprint: Of the specialist's predictions.
+        prior_source: Where the specialist's training prior comes from: a file's name, or ``fitted``.
+        seed: Seed of the cross-fitting and of all intervals.
+        folds: Folds of the cross-fitting.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: Annotated[int, Field(ge=1)]
+    positives: Annotated[int, Field(ge=0)]
+    second_looks: Annotated[int, Field(ge=0)]
+    rows_hash: str
+    task_hash: str
+    base_fingerprint: str
+    specialist_fingerprint: str
+    prior_source: str
+    seed: int
+    folds: int
+
+
+class FusionModel(BaseModel):
+    """A fitted fusion.
+
+    Attributes:
+        version: Version of this file's layout.
+        task: Name of the task.
+        labels: Label identifiers; the order of all columns and offsets.
+        targets: Labels that the specialist speaks about.
+        parameters: Temperatures, coefficient, offsets.
+        decisions: Chosen decision of ``base`` and of ``fused``.
+        calibration: Reliability on the validation rows, by model.
+        fitted_on: Where the parameters come from.
+        notes: What the user should know about the fit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    version: Literal[1] = 1
+    task: str
+    labels: tuple[str, ...]
+    targets: tuple[str, ...]
+    parameters: Parameters
+    decisions: dict[Literal["base", "fused"], Decision]
+    calibration: dict[str, Calibration]
+    fitted_on: FittedOn
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FusionModel:
+        sizes = {len(self.labels), len(self.parameters.base_offsets), len(self.parameters.fused_offsets)}
+        if len(sizes) > 1:
+            raise ValueError(f"labels, base_offsets and fused_offsets must be equally many, got {sorted(sizes)}")
+        if not set(self.targets) <= set(self.labels):
+            raise ValueError(f"targets {self.targets} are not all among the labels {self.labels}")
+        return self
+
+    @property
+    def submitted(self) -> str:
+        """Name of the system whose labels are submitted."""
+        return f"fused_{self.decisions['fused']}"
+
+    @property
+    def target_mask(self) -> NDArray[np.bool_]:
+        """True for the targets, shape (K,), in the order of ``labels``."""
+        return np.array([label in self.targets for label in self.labels])
+
+    def apply(self, base_logps_NK: NDArray[np.float64], specialist_logps_N2: NDArray[np.float64]) -> Applied:
+        """All systems' answers for N photos; failed rows are NaN. See ``fusion.systems.apply_parameters``."""
+        return apply_parameters(self.parameters, base_logps_NK, specialist_logps_N2, self.target_mask)
+
+    def save(self, path: Path) -> None:
+        """Write the model, atomically; infinity is written as the text ``Infinity``, for JSON has no such number."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+def load_fusion_model(path: str | Path) -> FusionModel:
+    """Read ``fusion.json``.
+
+    Raises:
+        DataError: The file is missing or not a fusion model of this version; every finding is in the message.
+    """
+    path = Path(path)
+    try:
+        return FusionModel.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; make it with `riskfuse fuse`") from None
+    except ValidationError as error:
+        findings = "\n".join(f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise DataError(f"{path}: not a fusion model of this version:\n{findings}") from None

@@ -1,0 +1,175 @@
+"""Reads a predictions directory and refuses what is incomplete, mixed or malformed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dataset_builders.errors import DataError, FingerprintMismatch
+
+__all__ = ["MARKER_NAME", "Predictions", "read_predictions"]
+
+MARKER_NAME = "predictions.json"
+FINGERPRINT_KEY = b"riskfuse.fingerprint"
+LOGP_PREFIX = "logp_"
+FIXED_COLUMNS = ("sample_id", "status", "error")
+LOGP_SLACK = 1e-2  # rounding in half precision may lift a log-probability above 0 by this much
+FAILED = "failed"
+OK = "ok"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one model said about N photos, in the order of the shards.
+
+    Attributes:
+        directory: Where they were read from, for messages.
+        sample_ids: Arrow strings, unique.
+        logps_NK: Natural log-probabilities of the answers, float64; NaN in failed rows.
+        failed_N: True where the model has no answer.
+        errors: Arrow strings: why a row failed; empty otherwise.
+        answers: Answer identifiers, the order of the columns of ``logps_NK``.
+        fingerprint: Identifies model, prompt and code that answered.
+    """
+
+    directory: Path
+    sample_ids: pa.Array
+    logps_NK: NDArray[np.float64]
+    failed_N: NDArray[np.bool_]
+    errors: pa.Array
+    answers: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def positions(self, sample_ids: pa.Array) -> NDArray[np.int64]:
+        """Row of every sample id; -1 where it was not predicted."""
+        found = pc.index_in(sample_ids, value_set=self.sample_ids)
+        return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def read_predictions(directory: str | Path, answers: tuple[str, ...]) -> Predictions:
+    """Read all shards of a finished prediction run.
+
+    Args:
+        directory: Predictions directory, see ``docs/contracts.md``.
+        answers: Answer identifiers of the stage in the task card's order.
+
+    Raises:
+        DataError: The run is not finished, shards or rows are missing, a sample id occurs twice, the answers are not
+            those of the task card, or an ``ok`` row holds no log-probabilities.
+        FingerprintMismatch: The shards were not all made by the same model, prompt and code.
+    """
+    directory = Path(directory)
+    marker = _read_marker(directory)
+    paths = sorted(directory.glob("part-*.parquet"))
+    if len(paths) != marker["shards"]:
+        raise DataError(
+            f"{directory}: {MARKER_NAME} counts {marker['shards']} shards, found {len(paths)} part-*.parquet; "
+            "run the same `riskfuse predict` again"
+        )
+    tables, fingerprints = [], {f"{MARKER_NAME}": _canonical(marker["fingerprint"])}
+    for path in paths:
+        table = _read_shard(path, answers)
+        fingerprints[path.name] = _fingerprint(table, path)
+        tables.append(table)
+    if len(set(fingerprints.values())) > 1:
+        listed = "\n".join(f"  {name}: {value}" for name, value in fingerprints.items())
+        raise FingerprintMismatch(
+            f"{directory}: shards of different runs are mixed; remove the directory and predict again:\n{listed}"
+        )
+    table = pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).combine_chunks()
+    if len(table) != marker["rows"]:
+        raise DataError(
+            f"{directory}: {MARKER_NAME} counts {marker['rows']} rows, the shards hold {len(table)}; predict again"
+        )
+    return _checked(directory, table, answers, fingerprints[MARKER_NAME])
+
+
+def _read_marker(directory: Path) -> dict[str, Any]:
+    path = directory / MARKER_NAME
+    try:
+        marker = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file, so the predictions are not complete; run `riskfuse predict` to its end"
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{path}: not readable as JSON ({error}); predict again") from error
+    missing = [key for key in ("fingerprint", "shards", "rows") if key not in marker]
+    if missing:
+        raise DataError(f"{path}: lacks {', '.join(missing)}; predict again with this version")
+    for key in ("shards", "rows"):
+        # Either the count itself or the list that is counted.
+        marker[key] = len(marker[key]) if isinstance(marker[key], list | dict) else marker[key]
+    if marker["rows"] == 0:
+        raise DataError(f"{path}: no rows were predicted; give `riskfuse predict` the splits val and test")
+    return marker
+
+
+def _read_shard(path: Path, answers: tuple[str, ...]) -> pa.Table:
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file ({error}); remove it and predict again") from error
+    got = [name.removeprefix(LOGP_PREFIX) for name in schema.names if name.startswith(LOGP_PREFIX)]
+    if sorted(got) != sorted(answers):
+        raise DataError(
+            f"{path}: answers {', '.join(got) or '(none)'}, but the task card's stage has {', '.join(answers)}; "
+            "give the predictions of the right stage and task"
+        )
+    missing = [name for name in FIXED_COLUMNS if name not in schema.names]
+    if missing:
+        raise DataError(f"{path}: lacks the columns {', '.join(missing)}; predict again with this version")
+    return pq.read_table(path, columns=[*FIXED_COLUMNS, *(LOGP_PREFIX + answer for answer in answers)])
+
+
+def _fingerprint(table: pa.Table, path: Path) -> str:
+    raw = (table.schema.metadata or {}).get(FINGERPRINT_KEY)
+    if raw is None:
+        raise FingerprintMismatch(f"{path}: has no fingerprint in its metadata; predict again with this version")
+    return _canonical(json.loads(raw))
+
+
+def _canonical(fingerprint: Any) -> str:
+    """A fingerprint is text, or whatever JSON value its writer chose: compared as JSON with sorted keys."""
+    return fingerprint if isinstance(fingerprint, str) else json.dumps(fingerprint, sort_keys=True, ensure_ascii=False)
+
+
+def _checked(directory: Path, table: pa.Table, answers: tuple[str, ...], fingerprint: str) -> Predictions:
+    sample_ids = table["sample_id"].combine_chunks()
+    counts = pc.value_counts(sample_ids)
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if twice:
+        raise DataError(f"{directory}: sample ids occur twice, predict again: {', '.join(sorted(twice)[:10])}")
+    strange = sorted(set(pc.unique(table["status"]).to_pylist()) - {OK, FAILED})
+    if strange:
+        raise DataError(f"{directory}: unknown status {strange}; expected {OK} or {FAILED}")
+    failed = pc.equal(table["status"], FAILED).to_numpy().astype(bool)
+    columns = [table[LOGP_PREFIX + a].cast(pa.float64()).to_numpy() for a in answers]
+    logps = np.column_stack(columns).astype(np.float64)
+    broken = ~failed & (np.isnan(logps).any(axis=1) | (logps > LOGP_SLACK).any(axis=1))
+    if broken.any():
+        rows = pc.filter(sample_ids, pa.array(broken)).to_pylist()
+        raise DataError(
+            f"{directory}: {len(rows)} rows are marked {OK} but hold NaN or a log-probability above 0, "
+            f"predict again: {', '.join(rows[:10])}"
+        )
+    # Nothing but -inf: the model gives no answer any probability, which is no opinion about the photo.
+    mute = ~failed & np.isneginf(logps).all(axis=1)
+    errors = pc.if_else(pa.array(mute), "the model gives no answer any probability", pc.fill_null(table["error"], ""))
+    logps[failed | mute] = np.nan
+    return Predictions(directory, sample_ids, logps, failed | mute, _flat(errors), answers, fingerprint)
+
+
+def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

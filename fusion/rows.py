@@ -1,0 +1,162 @@
+"""The photos that fusion speaks about: rows of the manifest with what both models said about them.
+
+Columns, not row objects: a million photos fit in a few hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dataset_builders.errors import DataError
+from dataset_builders.manifest import MANIFEST_NAME, OK
+from dataset_builders.task_card import TaskCard
+from fusion.predictions import Predictions
+
+__all__ = ["UNLABELLED", "Rows", "read_rows"]
+
+UNLABELLED = -1
+COLUMNS = ("sample_id", "source", "name", "position", "label", "split", "group", "status", "reason")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N rows of the manifest, in its order, with both models' log-probabilities.
+
+    Attributes:
+        table: The manifest's columns that fusion needs, see ``COLUMNS``.
+        labels_N: Class index of every row; ``UNLABELLED`` where the label is not known.
+        base_logps_NK: Natural log-probabilities of the base model; NaN where it has no answer.
+        specialist_logps_N2: Those of the specialist, the positive answer first; NaN without a second look.
+        base_errors: Arrow strings: why the base model has no answer; empty where it has one.
+        specialist_errors: Arrow strings: why there is no second look; empty where there is one.
+    """
+
+    table: pa.Table
+    labels_N: NDArray[np.int64]
+    base_logps_NK: NDArray[np.float64]
+    specialist_logps_N2: NDArray[np.float64]
+    base_errors: pa.Array
+    specialist_errors: pa.Array
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """True where the base model has an answer, shape (N,)."""
+        return np.isfinite(self.base_logps_NK.max(axis=1))
+
+    @property
+    def second_look(self) -> NDArray[np.bool_]:
+        """True where the specialist has an answer, shape (N,)."""
+        return np.isfinite(self.specialist_logps_N2.max(axis=1))
+
+    def take(self, mask_N: NDArray[np.bool_]) -> Rows:
+        """The rows where the mask is True."""
+        keep = pa.array(mask_N)
+        return Rows(
+            table=self.table.filter(keep),
+            labels_N=self.labels_N[mask_N],
+            base_logps_NK=self.base_logps_NK[mask_N],
+            specialist_logps_N2=self.specialist_logps_N2[mask_N],
+            base_errors=self.base_errors.filter(keep),
+            specialist_errors=self.specialist_errors.filter(keep),
+        )
+
+    def column(self, name: str) -> NDArray:
+        """A column of the manifest as a NumPy array."""
+        return self.table[name].to_numpy()
+
+
+def read_rows(
+    dataset_dir: str | Path, card: TaskCard, base: Predictions, specialist: Predictions
+) -> tuple[Rows, list[str]]:
+    """Read the validation and test rows of a data set directory and join both models' predictions.
+
+    A photo that is in the data set must have a row of the base model: leaving it out would shorten the submission.
+    The specialist may look at some photos only.
+
+    Returns:
+        The rows, and notes for the user about what is incomplete but allowed.
+
+    Raises:
+        DataError: No manifest, unknown labels, predictions of photos that the data set does not have, or photos
+            without a base prediction.
+    """
+    path = Path(dataset_dir) / MANIFEST_NAME
+    table = _read_table(path)
+    for predictions in (base, specialist):
+        _refuse_strangers(predictions, table, path)
+    table = table.filter(pc.is_in(table["split"], value_set=pa.array(["val", "test"]))).combine_chunks()
+    sample_ids = table["sample_id"].combine_chunks()
+    usable = pc.equal(table["status"], OK).to_numpy().astype(bool)
+    base_logps, base_errors, base_at = _join(base, sample_ids)
+    lost = usable & (base_at < 0)
+    if lost.any():
+        names = sample_ids.filter(pa.array(lost)).to_pylist()
+        raise DataError(
+            f"{base.directory}: {len(names)} photos of {path} have no row; run `riskfuse predict` on the splits "
+            f"val and test: {', '.join(names[:10])}"
+        )
+    reasons = pc.binary_join_element_wise("quarantined", table["reason"], ": ")
+    base_errors = _flat(pc.if_else(pa.array(usable), base_errors, reasons))
+    specialist_logps, specialist_errors, specialist_at = _join(specialist, sample_ids)
+    for logps in (base_logps, specialist_logps):
+        logps[~usable] = np.nan
+    unseen = int((usable & (specialist_at < 0)).sum())
+    notes = [f"{unseen} of {len(table)} photos were not shown to the specialist: coefficient 1"] if unseen else []
+    rows = Rows(
+        table, _label_indices(table, card, path), base_logps, specialist_logps, base_errors, _flat(specialist_errors)
+    )
+    return rows, notes
+
+
+def _read_table(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; make the data set with `riskfuse build CONFIG.yaml`")
+    missing = [name for name in COLUMNS if name not in pq.read_schema(path).names]
+    if missing:
+        raise DataError(f"{path}: lacks the columns {', '.join(missing)}; run `riskfuse build` again")
+    return pq.read_table(path, columns=list(COLUMNS))
+
+
+def _refuse_strangers(predictions: Predictions, table: pa.Table, path: Path) -> None:
+    known = pc.is_in(predictions.sample_ids, value_set=table["sample_id"].combine_chunks())
+    strangers = predictions.sample_ids.filter(pc.invert(known)).to_pylist()
+    if strangers:
+        raise DataError(
+            f"{predictions.directory}: {len(strangers)} rows are of photos that {path} does not have, so the "
+            f"predictions belong to another data set: {', '.join(strangers[:10])}"
+        )
+
+
+def _join(predictions: Predictions, sample_ids: pa.Array) -> tuple[NDArray[np.float64], pa.Array, NDArray[np.int64]]:
+    at = predictions.positions(sample_ids)
+    seen = at >= 0
+    logps = predictions.logps_NK[np.where(seen, at, 0)]
+    logps[~seen] = np.nan
+    errors = pc.if_else(pa.array(seen), predictions.errors.take(pa.array(np.where(seen, at, 0))), "not predicted")
+    return logps, errors, at
+
+
+def _label_indices(table: pa.Table, card: TaskCard, path: Path) -> NDArray[np.int64]:
+    labels = table["label"].combine_chunks()
+    unknown = sorted(set(pc.unique(labels.drop_null()).to_pylist()) - set(card.label_ids))
+    if unknown:
+        raise DataError(
+            f"{path}: labels {', '.join(unknown)} are not in the card of task {card.task!r} "
+            f"({', '.join(card.label_ids)}); give the card that the data set was built with"
+        )
+    found = pc.index_in(labels, value_set=pa.array(card.label_ids), skip_nulls=True)
+    return pc.fill_null(found, UNLABELLED).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
