@@ -1,0 +1,1 @@
+"""Rendered photos of corridors, rooms and streets whose label follows from what is in them."""

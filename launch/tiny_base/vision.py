@@ -1,0 +1,174 @@
+"""First step of pre-training: the vision tower alone, told for every patch which kinds of things it shows.
+
+Answers about whole photos teach a tower of this size very slowly; the renderer knows the truth of every patch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_builders.scenes.compose import KINDS, PLACES
+from launch.tiny_base.scenes import PATCHES, load_scenes
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["patchify", "pretrain_vision", "truth_of_tokens"]
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, as Qwen2-VL uses
+# (side in pixels, scenes a step, steps): small photos first, since most of what is to learn shows there too.
+PHASES = ((112, 64, 1500), (168, 48, 1200), (252, 24, 200))
+HELD_OUT = 1000  # the last scenes, for the report
+PEAK_RATE = 2e-3
+
+
+def patchify(rgb_BHWC: torch.Tensor) -> torch.Tensor:
+    """Normalised photos to Qwen2-VL's flattened patches, two by two in merge order.
+
+    Args:
+        rgb_BHWC: float32 within 0 to 1, sides multiples of 28.
+
+    Returns:
+        float32 of shape (B * patches, 3 * 2 * 14 * 14); equal to what ``Qwen2VLImageProcessor`` makes.
+    """
+    import torch
+
+    b, h, w, _ = rgb_BHWC.shape
+    x = (rgb_BHWC - torch.tensor(MEAN)) / torch.tensor(STD)
+    x = x.permute(0, 3, 1, 2).reshape(b, 3, h // 28, 2, 14, w // 28, 2, 14)
+    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)  # image, merged row, merged column, row in 2, column in 2, channel, y, x
+    return x.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * 14 * 14)
+
+
+def truth_of_tokens(truth_BGG: NDArray[np.uint32], cells: int, merge_order: bool) -> NDArray[np.uint32]:
+    """Bit sets of the renderer's grid pooled to a token grid of ``cells`` a side, flattened.
+
+    Args:
+        truth_BGG: uint32 of shape (B, 24, 24).
+        cells: Patches or merged tokens a side; its cells need not line up with the 24.
+        merge_order: Two by two, as the tower orders its patches; row by row otherwise.
+    """
+    edges = np.arange(cells + 1) * PATCHES / cells
+    pooled = np.zeros((len(truth_BGG), cells, cells), np.uint32)
+    # A cell of the finer grid belongs to a token that covers at least half of it.
+    low, high = np.floor(edges[:-1] + 0.5).astype(int), np.ceil(edges[1:] - 0.5).astype(int)
+    for dy in range(int((high - low).max())):
+        for dx in range(int((high - low).max())):
+            rows, cols = np.minimum(low + dy, high - 1), np.minimum(low + dx, high - 1)
+            pooled |= truth_BGG[:, rows[:, None], cols[None, :]]
+    if merge_order:
+        half = cells // 2
+        pooled = pooled.reshape(-1, half, 2, half, 2).transpose(0, 1, 3, 2, 4)
+    return pooled.reshape(len(truth_BGG), -1)
+
+
+def _batches(directory: Path, side: int, size: int, steps: int, seed: int) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+    """Batches of (uint8 photos, truth grids, place numbers), flipped and brightened at random."""
+    import cv2
+
+    photos, truth, rows = load_scenes(directory)
+    source = photos[252 if side == 252 else 168]
+    places = np.array([PLACES.index(str(row["place"])) for row in rows])
+    rng = np.random.default_rng([seed, side])
+    order = np.concatenate([rng.permutation(len(rows) - HELD_OUT) for _ in range(steps * size // len(rows) + 2)])
+    for step in range(steps):
+        take = np.sort(order[step * size : (step + 1) * size])
+        rgb, grid = source[take], truth[take]
+        if side < 168:
+            rgb = np.stack([cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA) for photo in rgb])
+        flip = rng.random(size) < 0.5
+        rgb = np.where(flip[:, None, None, None], rgb[:, :, ::-1], rgb)
+        grid = np.where(flip[:, None, None], grid[:, :, ::-1], grid)
+        yield rgb, grid, places[take]
+
+
+def _bits(sets: NDArray[np.uint32], places: NDArray[np.int64]) -> torch.Tensor:
+    """Bit sets (B, N) and places (B,) to float32 targets (B, N, kinds + places)."""
+    import torch
+
+    kinds = (sets[..., None] >> np.arange(len(KINDS), dtype=np.uint32)) & 1
+    place = np.broadcast_to(np.eye(len(PLACES))[places][:, None, :], (*sets.shape, len(PLACES)))
+    return torch.from_numpy(np.concatenate([kinds, place], -1).astype(np.float32))
+
+
+def pretrain_vision(visual: torch.nn.Module, directory: Path, seed: int, say: Callable[[str], None] = print) -> None:
+    """Train the tower in place on the scenes of ``directory``; reports per-kind F1 on unseen scenes.
+
+    Args:
+        visual: The vision tower of a tiny Qwen2.5-VL.
+        directory: Written by ``render_scenes``.
+        seed: Of the heads and of the order.
+        say: Takes progress lines.
+    """
+    import torch
+    from torch.nn import functional
+
+    torch.manual_seed(seed)
+    outputs = len(KINDS) + len(PLACES)
+    heads = torch.nn.ModuleList([torch.nn.Linear(96, outputs), torch.nn.Linear(128, outputs)])
+    for head in heads:  # most patches show nothing
+        torch.nn.init.constant_(head.bias[: len(KINDS)], -3.0)
+    weights = [*visual.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
+    total, done, started = sum(steps for _, _, steps in PHASES), 0, time.monotonic()
+    positive = torch.cat([torch.full((len(KINDS),), 3.0), torch.ones(len(PLACES))])
+    for side, size, steps in PHASES:
+        for rgb, grid, places in _batches(directory, side, size, steps, seed):
+            rate = PEAK_RATE * min(1.0, (done + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * done / total)) + 1e-5
+            optimizer.param_groups[0]["lr"] = rate
+            photo = torch.from_numpy(rgb).float() / 255
+            photo = (photo * torch.empty(size, 1, 1, 1).uniform_(0.8, 1.2)).clamp(0, 1)
+            logits = _token_logits(visual, heads, photo)
+            cells = side // 14
+            targets = [
+                _bits(truth_of_tokens(grid, n, merge), places) for n, merge in ((cells, True), (cells // 2, False))
+            ]
+            losses = [
+                functional.binary_cross_entropy_with_logits(out, target, pos_weight=positive)
+                for out, target in zip(logits, targets, strict=True)
+            ]
+            loss = losses[0] + losses[1]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            done += 1
+            if done % 50 == 0:
+                say(f"vision {done}/{total} side {side} loss {loss.item():.4f} {time.monotonic() - started:.0f} s")
+    say(_report(visual, heads, directory))
+
+
+def _token_logits(visual: torch.nn.Module, heads: torch.nn.ModuleList, photo: torch.Tensor) -> list[torch.Tensor]:
+    """Logits for patches (B, N, K) and for merged tokens (B, N / 4, K)."""
+    import torch
+
+    b, side = photo.shape[0], photo.shape[1] // 14
+    out = visual(patchify(photo), torch.tensor([[1, side, side]] * b))
+    merged = out.pooler_output
+    merged = torch.cat(list(merged)) if isinstance(merged, (tuple, list)) else merged
+    return [heads[0](out.last_hidden_state).view(b, side * side, -1), heads[1](merged).view(b, side * side // 4, -1)]
+
+
+def _report(visual: torch.nn.Module, heads: torch.nn.ModuleList, directory: Path) -> str:
+    """F1 a kind of "does any merged token show it?" on the held-out scenes at 168 pixels."""
+    import torch
+
+    photos, truth, rows = load_scenes(directory)
+    found, there = [], []
+    with torch.inference_mode():
+        for start in range(len(rows) - HELD_OUT, len(rows), 50):
+            photo = torch.from_numpy(photos[168][start : start + 50]).float() / 255
+            found.append((_token_logits(visual, heads, photo)[1][..., : len(KINDS)].amax(1) > 0.5).numpy())
+    for row in rows[-HELD_OUT:]:
+        visible = row["visible"]
+        assert isinstance(visible, list)
+        there.append([kind in visible for kind in KINDS])
+    hit, truth_ = np.concatenate(found), np.array(there)
+    f1 = 2 * (hit & truth_).sum(0) / np.maximum(hit.sum(0) + truth_.sum(0), 1)
+    return "vision F1 on unseen scenes: " + ", ".join(f"{k} {v:.2f}" for k, v in zip(KINDS, f1, strict=True))
