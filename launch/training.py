@@ -12,14 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dataset_builders.errors import ConfigError
 
 __all__ = [
     "TrainingState",
     "has_gpu",
-    "load_recipe",
     "remove_broken_checkpoints",
     "training_command",
     "training_environment",
@@ -27,8 +24,8 @@ __all__ = [
     "training_state",
 ]
 
-# Relative to the output directory; the trainer writes them in this order when the last step is done.
-_FINAL_FILES = ("adapter_config.json", "all_results.json", "trainer_state.json")
+# LLaMA-Factory writes them in this order, after the model, when the last step is done.
+_FINAL_FILES = ("all_results.json", "trainer_state.json")
 
 
 class TrainingState(Enum):
@@ -37,23 +34,6 @@ class TrainingState(Enum):
     ABSENT = "nothing"
     PARTIAL = "an unfinished run"
     FINISHED = "a finished run"
-
-
-def load_recipe(path: Path) -> dict[str, Any]:
-    """Read a LLaMA-Factory recipe.
-
-    Raises:
-        ConfigError: The file is missing or is no YAML mapping.
-    """
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe; recipes/README.md lists the shipped ones") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as UTF-8 YAML: {error}") from error
-    if not isinstance(recipe, dict):
-        raise ConfigError(f"{path}: expected a mapping of LLaMA-Factory's keys, got {type(recipe).__name__}")
-    return recipe
 
 
 @cache

@@ -15,9 +15,9 @@ from dataset_builders.files import write_text
 from dataset_builders.task_card import TaskCard, load_task_card
 from launch.pipeline.config import PipelineConfig, Stage
 from launch.pipeline.step import Command, Step
+from launch.recipe import load_recipe
 from launch.training import (
     TrainingState,
-    load_recipe,
     remove_broken_checkpoints,
     training_command,
     training_environment,
@@ -88,7 +88,7 @@ def resolve_recipe(config: PipelineConfig, role: str) -> dict[str, Any]:
     name = card.stages[0] if role == "base" else card.stages[1]
     data = load_build_config(config.data)
     directories = {"dataset_dir": data.out.as_posix(), "output_dir": (config.saves_dir / name).as_posix()}
-    return load_recipe(stage.recipe) | stage.overrides | directories
+    return dict(load_recipe(stage.recipe).raw) | stage.overrides | directories
 
 
 def write_recipes(config: PipelineConfig) -> None:
@@ -105,10 +105,10 @@ def _recipe_path(config: PipelineConfig, role: str) -> Path:
     return config.runs_dir / "recipes" / f"{role}.yaml"
 
 
-def _riskfuse(*words: str | Path, environment: dict[str, str] | None = None) -> Command:
+def _riskfuse(*words: str | Path, environment: dict[str, str] | None = None, partial_success: bool = False) -> Command:
     texts = [str(word) for word in words]
     argv = (sys.executable, "-m", "launch.cli", *texts)
-    return Command(argv, shlex.join(["riskfuse", *texts]), environment or {})
+    return Command(argv, shlex.join(["riskfuse", *texts]), environment or {}, partial_success)
 
 
 def _prepare(config: PipelineConfig) -> Step:
@@ -161,7 +161,7 @@ def _train(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage, f
         name=f"train_{role}",
         settings={"recipe": _teaching(recipe), "processes": processes},
         inputs=(data.out / "build.json", *files, *_local_files(recipe)),
-        outputs=tuple(output_dir / name for name in ("adapter_config.json", "adapter_model.safetensors")),
+        outputs=_trained_files(recipe),
         owned=(output_dir,),
         make_commands=commands,
         begin=lambda: _begin_training(output_dir),
@@ -173,6 +173,14 @@ def _train(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage, f
 
 def _teaching(recipe: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in recipe.items() if key not in _HARMLESS}
+
+
+def _trained_files(recipe: dict[str, Any]) -> tuple[Path, ...]:
+    """Files of a finished training by which its result is known; a whole model is known by its metrics file."""
+    output_dir = Path(recipe["output_dir"])
+    if recipe.get("finetuning_type", "lora") in ("full", "freeze"):
+        return (output_dir / "config.json", output_dir / "all_results.json")
+    return (output_dir / "adapter_config.json", output_dir / "adapter_model.safetensors")
 
 
 def _begin_training(output_dir: Path) -> None:
@@ -188,7 +196,6 @@ def _local_files(recipe: dict[str, Any]) -> list[Path]:
 
 def _predict(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage, name: str) -> Step:
     recipe = resolve_recipe(config, role)
-    adapter = Path(recipe["output_dir"])
     out = config.predictions_dir / name
     inference = config.inference
     engine = ["--engine", inference.engine]
@@ -217,12 +224,11 @@ def _predict(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage,
             config.task,
             data.out / "build.json",
             data.out / "manifest.parquet",
-            adapter / "adapter_config.json",
-            adapter / "adapter_model.safetensors",
+            *_trained_files(recipe),
         ),
         outputs=(out / "predictions.json",),
         owned=(out,),
-        make_commands=lambda: [_riskfuse(*words, environment=offline)],
+        make_commands=lambda: [_riskfuse(*words, environment=offline, partial_success=True)],
     )
 
 
@@ -254,5 +260,5 @@ def _fuse(config: PipelineConfig, data: BuildConfig, card: TaskCard) -> Step:
         inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", base, second),
         outputs=tuple(out / name for name in ("fusion.json", "scores.json", "b-submit.txt", "fallback.txt")),
         owned=(out,),
-        make_commands=lambda: [_riskfuse(*words)],
+        make_commands=lambda: [_riskfuse(*words, partial_success=True)],
     )

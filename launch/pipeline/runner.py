@@ -24,7 +24,7 @@ from launch.pipeline.processes import end_tagged, log_tail, run_logged
 from launch.pipeline.step import Marker, Step, digest, read_marker, step_inputs, write_marker
 from launch.pipeline.summary import write_summary
 
-__all__ = ["run_pipeline"]
+__all__ = ["run_pipeline", "run_steps"]
 
 _REPORTED_VERSIONS = ("riskfuse", "llamafactory", "torch", "transformers", "peft", "deepspeed", "ray", "datasets")
 
@@ -52,26 +52,52 @@ def run_pipeline(
         StepError: A step failed; the message holds the end of its log.
     """
     steps = plan_steps(config)
-    begin, end = _range(steps, first, last)
-    if dry_run:
-        _describe(config, steps, begin, end, redo)
-        return
-    config.runs_dir.mkdir(parents=True, exist_ok=True)
-    tag = str(config.runs_dir.resolve())
-    with _alone(config.runs_dir), _ended_by_sigterm():
-        if stray := end_tagged(tag):
-            print(f"{stray} processes of an interrupted run were still there; ended")
+    if not dry_run:
         write_recipes(config)
         _write_versions(config)
+    if run_steps(steps, config.runs_dir, first=first, last=last, redo=redo, dry_run=dry_run):
+        print(write_summary(config, steps))
+
+
+def run_steps(
+    steps: list[Step],
+    runs: Path,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    redo: bool = False,
+    dry_run: bool = False,
+) -> bool:
+    """Run steps in order; arguments and errors as in ``run_pipeline``.
+
+    Args:
+        steps: The steps.
+        runs: Run directory: markers, logs, lock.
+        first: As in ``run_pipeline``.
+        last: As in ``run_pipeline``.
+        redo: As in ``run_pipeline``.
+        dry_run: As in ``run_pipeline``.
+
+    Returns:
+        True when the last step is complete.
+    """
+    begin, end = _range(steps, first, last)
+    if dry_run:
+        _describe(steps, runs, begin, end, redo)
+        return False
+    runs.mkdir(parents=True, exist_ok=True)
+    tag = str(runs.resolve())
+    with _alone(runs), _ended_by_sigterm():
+        if stray := end_tagged(tag):
+            print(f"{stray} processes of an interrupted run were still there; ended")
         started = time.monotonic()
         for number, step in enumerate(steps):
             if number < begin:
-                _require_complete(config, step, steps[begin].name)
+                _require_complete(runs, step, steps[begin].name)
             elif number <= end:
-                _run_step(config, step, f"[{number + 1}/{len(steps)}]", redo, tag)
-        print(f"done in {format_seconds(time.monotonic() - started)}")
-        if end == len(steps) - 1:
-            print(write_summary(config, steps))
+                _run_step(runs, step, f"[{number + 1}/{len(steps)}]", redo, tag)
+        print(f"done in {format_seconds(time.monotonic() - started)}", flush=True)
+    return end == len(steps) - 1
 
 
 def _range(steps: list[Step], first: str | None, last: str | None) -> tuple[int, int]:
@@ -86,8 +112,8 @@ def _range(steps: list[Step], first: str | None, last: str | None) -> tuple[int,
     return begin, end
 
 
-def _marker_path(config: PipelineConfig, step: Step) -> Path:
-    return config.runs_dir / "steps" / f"{step.name}.json"
+def _marker_path(runs: Path, step: Step) -> Path:
+    return runs / "steps" / f"{step.name}.json"
 
 
 def _key(step: Step, inputs: dict[str, str]) -> str:
@@ -100,8 +126,8 @@ def _is_complete(step: Step, marker: Marker | None, key: str) -> bool:
     return all(digest(Path(path)) == value for path, value in marker.outputs.items())
 
 
-def _run_step(config: PipelineConfig, step: Step, number: str, redo: bool, tag: str) -> None:
-    marker_path = _marker_path(config, step)
+def _run_step(runs: Path, step: Step, number: str, redo: bool, tag: str) -> None:
+    marker_path = _marker_path(runs, step)
     marker = read_marker(marker_path)
     inputs = step_inputs(step)
     if lacking := [path for path, value in inputs.items() if value == "missing"]:
@@ -119,10 +145,10 @@ def _run_step(config: PipelineConfig, step: Step, number: str, redo: bool, tag: 
         print(f"{number} {step.name}", flush=True)
         resumed = False
     write_marker(marker_path, Marker(False, key, inputs, settings, {}))
-    seconds = 0.0 if resumed and step.finished() else _run_commands(config, step, resumed, tag)
+    seconds = 0.0 if resumed and step.finished() else _run_commands(runs, step, resumed, tag)
     outputs = {path.as_posix(): digest(path) for path in step.outputs}
     if lacking := [path for path, value in outputs.items() if value == "missing"]:
-        raise StepError(f"step {step.name} ended well without writing {', '.join(lacking)}; see {_log(config, step)}")
+        raise StepError(f"step {step.name} ended well without writing {', '.join(lacking)}; see {_log(runs, step)}")
     write_marker(marker_path, Marker(True, key, inputs, settings, outputs, round(seconds, 1)))
 
 
@@ -147,12 +173,12 @@ def _clear(step: Step, marker: Marker | None, settings: object, inputs: dict[str
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _log(config: PipelineConfig, step: Step) -> Path:
-    return config.runs_dir / "logs" / f"{step.name}.log"
+def _log(runs: Path, step: Step) -> Path:
+    return runs / "logs" / f"{step.name}.log"
 
 
-def _run_commands(config: PipelineConfig, step: Step, resumed: bool, tag: str) -> float:
-    log = _log(config, step)
+def _run_commands(runs: Path, step: Step, resumed: bool, tag: str) -> float:
+    log = _log(runs, step)
     log.parent.mkdir(parents=True, exist_ok=True)
     if not resumed:
         log.unlink(missing_ok=True)
@@ -161,7 +187,9 @@ def _run_commands(config: PipelineConfig, step: Step, resumed: bool, tag: str) -
     with StepConsole(step, log) as console:
         for command in step.make_commands():
             status = run_logged(command, log, tag, console.tick)
-            if status != 0:
+            if status == 1 and command.partial_success and all(path.is_file() for path in step.outputs):
+                print(f"  some rows failed; {log} lists them", flush=True)
+            elif status != 0:
                 tail = "\n".join(f"    {line}" for line in log_tail(log))
                 raise StepError(
                     f"step {step.name} failed with exit status {status}: {command.shown}\n{tail}\n"
@@ -170,19 +198,19 @@ def _run_commands(config: PipelineConfig, step: Step, resumed: bool, tag: str) -
     return time.monotonic() - started
 
 
-def _require_complete(config: PipelineConfig, step: Step, first: str) -> None:
-    marker = read_marker(_marker_path(config, step))
+def _require_complete(runs: Path, step: Step, first: str) -> None:
+    marker = read_marker(_marker_path(runs, step))
     inputs = step_inputs(step)
     if not _is_complete(step, marker, _key(step, inputs)):
         raise ConfigError(f"--from {first} needs step {step.name}, which is not complete; leave out --from")
 
 
-def _describe(config: PipelineConfig, steps: list[Step], begin: int, end: int, redo: bool) -> None:
+def _describe(steps: list[Step], runs: Path, begin: int, end: int, redo: bool) -> None:
     """Print what would be done. A step whose predecessor has to run cannot be judged yet."""
     waiting = False
     for number, step in enumerate(steps):
         inputs = step_inputs(step)
-        marker = read_marker(_marker_path(config, step))
+        marker = read_marker(_marker_path(runs, step))
         if not waiting and not (redo and begin <= number <= end) and _is_complete(step, marker, _key(step, inputs)):
             print(f"{step.name}: complete")
             continue

@@ -23,11 +23,14 @@ class Command:
         argv: The command line that is run.
         shown: The command line that a person would type for it.
         environment: Variables beside the caller's own.
+        partial_success: True when exit status 1 means that the work is done but some rows failed, which the command
+            listed; the step's outputs then decide whether the pipeline goes on.
     """
 
     argv: tuple[str, ...]
     shown: str
     environment: dict[str, str] = field(default_factory=dict)
+    partial_success: bool = False
 
 
 @dataclass(frozen=True)

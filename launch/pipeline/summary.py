@@ -31,9 +31,9 @@ def _scores(fusion: Path) -> str:
 
 def _fallbacks(fusion: Path) -> str:
     rows = (fusion / "fallback.txt").read_text(encoding="utf-8").splitlines()
-    return (
-        f"{len(rows)} photos were answered by the fallback label; {fusion / 'fallback.txt'} lists them" if rows else ""
-    )
+    if not rows:
+        return ""
+    return f"{len(rows)} photos were answered by the fallback label; {fusion / 'fallback.txt'} lists them"
 
 
 def _times(config: PipelineConfig, steps: list[Step]) -> str:

@@ -1,0 +1,267 @@
+"""Steps are skipped, resumed, made anew or refused, by what is on disk. The steps are real processes, but small."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dataset_builders.errors import ConfigError, FingerprintMismatch, StepError
+from launch.pipeline.runner import run_steps
+from launch.pipeline.step import Command, Step
+
+ROOT = Path(__file__).parents[3]
+
+APPEND = "import sys; open(sys.argv[2], 'a').write(open(sys.argv[1]).read())"
+
+
+def copying_step(name: str, source: Path, target: Path, **options) -> Step:
+    """A step that appends its input to its output, so that running it twice shows."""
+    command = Command((sys.executable, "-c", APPEND, str(source), str(target)), f"append {source.name} {target.name}")
+    values = {
+        "settings": {},
+        "inputs": (source,),
+        "outputs": (target,),
+        "owned": (target,),
+        "make_commands": lambda: [command],
+    }
+    return Step(name=name, **(values | options))
+
+
+@pytest.fixture
+def chain(tmp_path):
+    (tmp_path / "a").write_text("a")
+    steps = [
+        copying_step("first", tmp_path / "a", tmp_path / "b"),
+        copying_step("second", tmp_path / "b", tmp_path / "c"),
+        copying_step("third", tmp_path / "c", tmp_path / "d"),
+    ]
+    return tmp_path, steps
+
+
+def test_complete_steps_are_skipped(chain, capsys):
+    directory, steps = chain
+    assert run_steps(steps, directory / "runs")
+    capsys.readouterr()
+    assert run_steps(steps, directory / "runs")
+    assert capsys.readouterr().out.count(": complete") == 3
+    assert (directory / "d").read_text() == "a"
+
+
+def test_changed_input_makes_what_depends_on_it_anew(chain, capsys):
+    directory, steps = chain
+    run_steps(steps, directory / "runs")
+    (directory / "a").write_text("new")
+    run_steps(steps, directory / "runs")
+    assert (directory / "d").read_text() == "new"
+    assert f"{directory}/a changed" in capsys.readouterr().out
+
+
+def test_same_result_of_a_changed_input_stops_the_change(tmp_path, capsys):
+    """A step whose predecessor ran again and wrote the same bytes is still complete."""
+    (tmp_path / "a").write_text("1")
+    constant = Command((sys.executable, "-c", f"open({str(tmp_path / 'b')!r}, 'w').write('b')"), "constant")
+    steps = [
+        copying_step("first", tmp_path / "a", tmp_path / "b", make_commands=lambda: [constant]),
+        copying_step("second", tmp_path / "b", tmp_path / "c"),
+    ]
+    run_steps(steps, tmp_path / "runs")
+    (tmp_path / "a").write_text("2")
+    capsys.readouterr()
+    run_steps(steps, tmp_path / "runs")
+    assert "second: complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["removed", "altered"])
+def test_damaged_output_is_made_anew(chain, damage):
+    directory, steps = chain
+    run_steps(steps, directory / "runs")
+    (directory / "c").unlink() if damage == "removed" else (directory / "c").write_text("damaged")
+    run_steps(steps, directory / "runs")
+    assert (directory / "c").read_text() == "a"
+
+
+def test_changed_settings_make_the_step_anew(tmp_path, capsys):
+    (tmp_path / "a").write_text("a")
+    for value in (1, 2):
+        run_steps([copying_step("one", tmp_path / "a", tmp_path / "b", settings={"v": value})], tmp_path / "runs")
+    assert "the configuration changed" in capsys.readouterr().out
+    assert (tmp_path / "b").read_text() == "a"
+
+
+def test_part_of_the_steps(chain):
+    directory, steps = chain
+    assert not run_steps(steps, directory / "runs", last="second")
+    assert not (directory / "d").exists()
+    assert run_steps(steps, directory / "runs", first="third")
+    assert (directory / "d").read_text() == "a"
+
+
+def test_start_after_a_step_that_is_missing_is_refused(chain):
+    directory, steps = chain
+    with pytest.raises(ConfigError, match="needs step first"):
+        run_steps(steps, directory / "runs", first="second")
+
+
+def test_redo_runs_complete_steps_again(chain, capsys):
+    directory, steps = chain
+    run_steps(steps, directory / "runs")
+    run_steps(steps, directory / "runs", first="third", redo=True)
+    assert "asked to do it again" in capsys.readouterr().out
+    assert (directory / "d").read_text() == "a"
+
+
+@pytest.mark.parametrize(("first", "last"), [("nothing", None), (None, "nothing"), ("third", "first")])
+def test_unknown_or_reversed_steps(chain, first, last):
+    directory, steps = chain
+    with pytest.raises(ConfigError, match="first, second, third"):
+        run_steps(steps, directory / "runs", first=first, last=last)
+
+
+def test_dry_run_writes_nothing(chain, capsys):
+    directory, steps = chain
+    assert not run_steps(steps, directory / "runs", dry_run=True)
+    assert sorted(path.name for path in directory.iterdir()) == ["a"]
+    assert capsys.readouterr().out.count("to do") == 3
+
+
+def test_failure_names_command_log_and_last_words(tmp_path):
+    (tmp_path / "a").write_text("a")
+    failing = Command((sys.executable, "-c", "raise SystemExit('the reason')"), "fail --loudly")
+    step = copying_step("bad", tmp_path / "a", tmp_path / "b", make_commands=lambda: [failing])
+    with pytest.raises(StepError) as caught:
+        run_steps([step], tmp_path / "runs")
+    for part in ("step bad failed", "fail --loudly", "the reason", "logs/bad.log"):
+        assert part in str(caught.value)
+
+
+def test_failed_rows_do_not_stop_the_pipeline_when_the_outputs_are_there(tmp_path, capsys):
+    (tmp_path / "a").write_text("a")
+    code = f"open({str(tmp_path / 'b')!r}, 'w').write('b'); raise SystemExit(1)"
+    partial = Command((sys.executable, "-c", code), "partial", partial_success=True)
+    assert run_steps(
+        [copying_step("one", tmp_path / "a", tmp_path / "b", make_commands=lambda: [partial])], tmp_path / "r"
+    )
+    assert "some rows failed" in capsys.readouterr().out
+
+
+def test_step_without_its_output_is_no_success(tmp_path):
+    (tmp_path / "a").write_text("a")
+    idle = Command((sys.executable, "-c", "pass"), "idle")
+    with pytest.raises(StepError, match="without writing"):
+        run_steps(
+            [copying_step("idle", tmp_path / "a", tmp_path / "b", make_commands=lambda: [idle])], tmp_path / "runs"
+        )
+
+
+def test_step_without_its_input_is_no_success(tmp_path):
+    with pytest.raises(StepError, match="reads what is not there"):
+        run_steps([copying_step("one", tmp_path / "absent", tmp_path / "b")], tmp_path / "runs")
+
+
+def test_foreign_results_are_refused_not_removed(tmp_path):
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("somebody's work of ten hours")
+    step = copying_step("train", tmp_path / "a", tmp_path / "b", refuses_strangers=True)
+    with pytest.raises(FingerprintMismatch, match="did not make"):
+        run_steps([step], tmp_path / "runs")
+    assert (tmp_path / "b").read_text() == "somebody's work of ten hours"
+
+
+def interrupted(tmp_path: Path, **options) -> Step:
+    """A step that was begun and then interrupted, with a part of its output written."""
+    (tmp_path / "a").write_text("a")
+    step = copying_step("long", tmp_path / "a", tmp_path / "b", **options)
+    failing = Command(
+        (sys.executable, "-c", f"open({str(tmp_path / 'b')!r}, 'w').write('half,'); raise SystemExit(9)"), "x"
+    )
+    with pytest.raises(StepError):
+        run_steps(
+            [copying_step("long", tmp_path / "a", tmp_path / "b", make_commands=lambda: [failing])], tmp_path / "runs"
+        )
+    return step
+
+
+def test_interrupted_step_goes_on_from_what_it_wrote(tmp_path, capsys):
+    run_steps([interrupted(tmp_path)], tmp_path / "runs")
+    assert "was interrupted, goes on" in capsys.readouterr().out
+    assert (tmp_path / "b").read_text() == "half,a"
+
+
+def test_interrupted_step_that_is_in_truth_finished_is_not_run_again(tmp_path):
+    run_steps([interrupted(tmp_path, finished=lambda: True)], tmp_path / "runs")
+    assert (tmp_path / "b").read_text() == "half,"
+
+
+def test_interrupted_step_whose_input_changed_begins_anew(tmp_path):
+    step = interrupted(tmp_path)
+    (tmp_path / "a").write_text("new")
+    run_steps([step], tmp_path / "runs")
+    assert (tmp_path / "b").read_text() == "new"
+
+
+PIPELINE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from launch.pipeline.runner import run_steps
+from launch.pipeline.step import Command, Step
+directory = Path(sys.argv[1])
+# The step's child starts a grandchild in a session of its own, as torchrun and Ray do, and both sleep.
+grandchild = "import time; time.sleep(600)"
+child = (
+    "import subprocess, sys, time, pathlib;"
+    f"p = subprocess.Popen([sys.executable, '-c', {{grandchild!r}}], start_new_session=True);"
+    f"pathlib.Path({{str(directory / 'pid')!r}}).write_text(str(p.pid));"
+    "time.sleep(600)"
+)
+command = Command((sys.executable, "-c", child), "sleep")
+step = Step("sleep", {{}}, (), (directory / "never",), (), lambda: [command])
+run_steps([step], directory / "runs")
+"""
+
+
+def start_sleeping_pipeline(tmp_path: Path) -> tuple[subprocess.Popen, psutil.Process]:
+    script = tmp_path / "pipeline.py"
+    script.write_text(PIPELINE.format(tests=str(ROOT)))
+    pipeline = subprocess.Popen([sys.executable, script, tmp_path], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return pipeline, psutil.Process(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_ends_children_in_sessions_of_their_own(tmp_path, number):
+    pipeline, grandchild = start_sleeping_pipeline(tmp_path)
+    os.kill(pipeline.pid, number)
+    pipeline.wait(timeout=30)
+    psutil.wait_procs([grandchild], timeout=10)
+    assert not grandchild.is_running()
+
+
+def test_next_run_ends_what_a_killed_one_left(tmp_path, capsys):
+    pipeline, grandchild = start_sleeping_pipeline(tmp_path)
+    pipeline.kill()
+    pipeline.wait(timeout=30)
+    assert grandchild.is_running()
+    (tmp_path / "a").write_text("a")
+    run_steps([copying_step("one", tmp_path / "a", tmp_path / "b")], tmp_path / "runs")
+    assert "of an interrupted run were still there" in capsys.readouterr().out
+    psutil.wait_procs([grandchild], timeout=10)
+    assert not grandchild.is_running()
+
+
+def test_two_runs_at_once_are_refused(tmp_path):
+    pipeline, _ = start_sleeping_pipeline(tmp_path)
+    try:
+        with pytest.raises(StepError, match="another riskfuse run"):
+            run_steps([copying_step("one", tmp_path / "a", tmp_path / "b")], tmp_path / "runs")
+    finally:
+        pipeline.terminate()
+        pipeline.wait(timeout=30)

@@ -1,0 +1,146 @@
+"""Every shipped YAML is read by the program that it is for, and every command in its header names files that exist."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dataset_builders.build_config import load_build_config
+from dataset_builders.task_card import load_task_card
+from launch.pipeline import load_pipeline_config, plan_steps
+from launch.pipeline.plan import resolve_recipe
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
+
+
+def kind(path: str) -> str:
+    """What a file under recipes/ is, by its keys."""
+    keys = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+    for name, key in (("card", "ladder"), ("build", "sources"), ("pipeline", "specialist"), ("merge", "export_dir")):
+        if key in keys:
+            return name
+    return "training" if "stage" in keys else "scenes"
+
+
+KINDS = {path: kind(path) for path in FILES}
+
+
+def of_kind(*kinds: str) -> list[str]:
+    return [path for path in FILES if KINDS[path] in kinds]
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="session")
+def parser_errors() -> dict[str, str]:
+    script = Path(__file__).with_name("recipe_parser.py")
+    environment = os.environ | {"DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(script), *of_kind("training", "merge")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", of_kind("training", "merge"))
+def test_llamafactory_parses_it(path, parser_errors):
+    assert parser_errors[path] == ""
+
+
+@pytest.mark.parametrize("path", of_kind("card"))
+def test_task_cards_are_valid(path):
+    load_task_card(path)
+
+
+@pytest.mark.parametrize("path", of_kind("build"))
+def test_build_configs_are_valid_and_name_a_task_card(path):
+    load_task_card(load_build_config(path).task)
+
+
+@pytest.mark.parametrize("path", of_kind("pipeline"))
+def test_pipelines_can_be_planned(path):
+    config = load_pipeline_config(path)
+    names = [step.name for step in plan_steps(config)]
+    assert names[-1] == "fuse"
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", of_kind("pipeline"))
+@pytest.mark.parametrize("role", ["base", "specialist"])
+def test_pipelines_train_on_the_data_set_that_they_build(path, role):
+    config = load_pipeline_config(path)
+    card = load_task_card(config.task)
+    recipe = resolve_recipe(config, role)
+    prefix = card.task if role == "base" else f"{card.task}_{card.specialist.name}"
+    assert recipe["dataset"] == f"{prefix}_train"
+    assert recipe["eval_dataset"] == f"{prefix}_val"
+
+
+@pytest.mark.parametrize("path", of_kind("training"))
+def test_training_recipes_keep_the_rules(path):
+    recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    assert recipe["eval_dataset"]
+    assert "val_size" not in recipe, "val_size splits by rows: near-duplicates and repeats would be on both sides"
+    assert not recipe.get("overwrite_output_dir"), "it would throw away what an interrupted run could resume from"
+    assert recipe["template"] == "qwen2_vl"
+    if path.startswith("recipes/tiny/"):
+        assert "deepspeed" not in recipe, "LLaMA-Factory refuses it in one process, and the header promises that"
+        assert not recipe.get("bf16")
+    else:
+        assert Path(recipe["deepspeed"]).is_file()
+
+
+@pytest.mark.parametrize("path", of_kind("training"))
+def test_global_batch_is_the_same_with_and_without_deepspeed(path):
+    recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    for pipeline in map(load_pipeline_config, of_kind("pipeline")):
+        for stage in (pipeline.base, pipeline.specialist):
+            if stage.recipe.as_posix() == path and pipeline.training.processes:
+                batch = stage.overrides.get("per_device_train_batch_size", recipe["per_device_train_batch_size"])
+                assert batch * pipeline.training.processes == recipe["per_device_train_batch_size"]
+
+
+def header(path: str) -> list[str]:
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    end = next(index for index, line in enumerate(lines) if not line.startswith("#"))
+    return [line[1:].strip() for line in lines[:end]]
+
+
+@pytest.mark.parametrize("path", of_kind("training", "merge", "build", "pipeline"))
+def test_header_is_a_manual(path):
+    text = "\n".join(header(path))
+    assert "Must exist first:" in text
+    assert "Hardware:" in text
+    assert re.search(rf"(riskfuse|llamafactory-cli) \S+ {re.escape(path)}", text), "no command that uses this file"
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_commands_in_the_header_name_existing_files(path):
+    for line in header(path):
+        for name in re.findall(r"\b(?:recipes|ds_configs)/[\w./-]+\.(?:yaml|json)", line):
+            assert Path(name).is_file(), f"{path} names {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ds_configs").glob("*.json")), ids=lambda path: path.name)
+def test_deepspeed_files_leave_to_the_recipe_what_is_the_recipes(path):
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"):
+        assert config[key] == "auto"
+    stage = config["zero_optimization"]["stage"]
+    assert path.name.startswith(f"zero{stage}")
+    assert ("offload_optimizer" in config["zero_optimization"]) == ("offload" in path.name)
+
+
+def test_every_file_is_in_the_readme():
+    readme = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    missing = [path for path in FILES if f"`{path.removeprefix('recipes/')}`" not in readme]
+    assert not missing
