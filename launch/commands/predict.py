@@ -1,3 +1,83 @@
-HELP="";EXAMPLE=""
-def add_arguments(p): pass
-def run(a): return 0
+"""``riskfuse predict``: score every answer of a stage for every photo of a list."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from dataset_builders.errors import ConfigError
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = "log-probabilities of every answer for every photo, by one stage's model; resumable"
+EXAMPLE = (
+    "riskfuse predict --recipe recipes/tiny/base.yaml --task recipes/tasks/corridor.yaml --stage base "
+    "--data data/corridor --splits val,test --out predictions/base --workers 2"
+)
+SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    required = parser.add_argument_group("what to predict")
+    required.add_argument("--recipe", type=Path, required=True, help="training recipe: model, template, pixel budget")
+    required.add_argument("--task", type=Path, required=True, help="task card")
+    required.add_argument("--stage", required=True, help="stage of the task card: base or the specialist's name")
+    required.add_argument("--out", type=Path, required=True, help="predictions directory")
+    photos = parser.add_argument_group("photos: a data set, or a list beside a directory")
+    photos.add_argument("--data", type=Path, help="data set directory with manifest.parquet")
+    photos.add_argument("--splits", default="val,test", help="splits of the data set (default: val,test)")
+    photos.add_argument("--images", type=Path, help="photo directory, with --list")
+    photos.add_argument("--list", type=Path, dest="photo_list", help="text file, one photo name a line")
+    model = parser.add_argument_group("model")
+    model.add_argument("--adapter", help="adapter directory (default: the recipe's output_dir); none: the bare base")
+    model.add_argument("--merged", type=Path, help="merged model directory, in place of base and adapter")
+    model.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    model.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    work = parser.add_argument_group("work")
+    work.add_argument("--engine", choices=("ray", "local"), default="ray", help="Ray actors or this process alone")
+    work.add_argument("--workers", type=int, default=1, help="Ray actors; any number gives the same bytes (default: 1)")
+    work.add_argument("--address", help="Ray cluster to join (default: a private one)")
+    work.add_argument("--batch-size", type=int, default=16, help="photos in a forward pass (default: 16)")
+    work.add_argument("--shard-size", type=int, default=128, help="photos in a part file (default: 128)")
+    work.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
+    work.add_argument("--overwrite", action="store_true", help="remove predictions of another configuration first")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict; 0 when every photo was read, 1 when photos or shards failed (they are listed)."""
+    from launch.predict import predict
+
+    report = predict(_config(args))
+    for index, error in sorted(report.failed_shards.items()):
+        print(f"part {index} failed:\n{error}", file=sys.stderr)
+    for row in report.failed_rows[:SHOWN]:
+        print(f"failed: {row['sample_id']}: {row['error']}", file=sys.stderr)
+    if len(report.failed_rows) > SHOWN:
+        print(f"… and {len(report.failed_rows) - SHOWN} more, in {report.out}/predictions.json", file=sys.stderr)
+    if report.failed_shards:
+        numbers = ", ".join(map(str, sorted(report.failed_shards)))
+        print(f"riskfuse predict: parts {numbers} failed; the same command tries only these again", file=sys.stderr)
+        return 1
+    print(
+        f"{report.out}: {report.rows} photos, {len(report.failed_rows)} failed ({report.quarantined} of them "
+        f"quarantined by the build), {report.reused} parts were there already"
+    )
+    # Quarantined photos were reported by the build; a photo that fails only now is news.
+    return 1 if len(report.failed_rows) > report.quarantined else 0
+
+
+def _config(args: argparse.Namespace) -> Any:
+    from pydantic import ValidationError
+
+    from launch.predict import PredictConfig
+
+    values = {name: getattr(args, name) for name in PredictConfig.model_fields if name != "splits"}
+    splits = tuple(name.strip() for name in args.splits.split(",") if name.strip())
+    try:
+        return PredictConfig(**values, splits=splits)
+    except ValidationError as error:
+        findings = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'flags'}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"{findings}. See riskfuse predict --help") from None

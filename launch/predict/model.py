@@ -1,0 +1,125 @@
+"""Loads model, tokenizer, processor and template through LLaMA-Factory, the way its training does."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataset_builders.errors import ConfigError
+
+__all__ = ["LoadedModel", "ModelSpec", "load_for_prediction"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model to load, in plain values that travel to Ray workers.
+
+    Attributes:
+        model: Directory or hub name of the base or merged model.
+        adapter: Adapter directory, or None.
+        preprocessing: The recipe's keys for LLaMA-Factory (template, pixel budget, trust_remote_code, …).
+        device: ``cpu`` or ``cuda``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        threads: CPU threads of the process, >= 1.
+    """
+
+    model: str
+    adapter: str | None
+    preprocessing: dict[str, Any]
+    device: str
+    dtype: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What LLaMA-Factory's loaders return, ready for evaluation.
+
+    Attributes:
+        model: The network, in eval mode, adapter merged, without gradients.
+        tokenizer: Its tokenizer, as training uses it.
+        processor: Image processor and pixel budget.
+        template: LLaMA-Factory's chat template with its multimodal plugin.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    model: Any
+    tokenizer: Any
+    processor: Any
+    template: Any
+    device: str
+
+
+def load_for_prediction(spec: ModelSpec) -> LoadedModel:
+    """Load a model for scoring.
+
+    Raises:
+        ConfigError: A directory is missing, the template is unknown, or the model takes no photos.
+    """
+    _set_environment(spec)
+    import torch
+
+    torch.set_num_threads(spec.threads)
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_infer_args
+    from llamafactory.model import load_model, load_tokenizer
+
+    arguments: dict[str, Any] = {
+        **spec.preprocessing,
+        "model_name_or_path": spec.model,
+        "finetuning_type": "lora",
+        # The scorer brings its own attention mask, which flash-attention kernels do not take.
+        "flash_attn": "sdpa",
+    }
+    if spec.adapter is not None:
+        arguments["adapter_name_or_path"] = spec.adapter
+    try:
+        model_args, data_args, finetuning_args, _ = get_infer_args(arguments)
+        model_args.device_map = {"": torch.device(spec.device)}  # one whole model a worker
+        module = load_tokenizer(model_args)
+        template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
+        model = load_model(module["tokenizer"], model_args, finetuning_args, is_trainable=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load the model {spec.model!r} (adapter {spec.adapter!r}): {error}") from error
+    if module["processor"] is None:
+        raise ConfigError(f"{spec.model}: has no image processor; a vision-language model is needed")
+    _check_class(model, spec)
+    dtype = _number_type(spec, model)
+    model = model.to(device=spec.device, dtype=dtype).eval()
+    return LoadedModel(model, module["tokenizer"], module["processor"], template, spec.device)
+
+
+def _set_environment(spec: ModelSpec) -> None:
+    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_NUM_THREADS", str(spec.threads))
+    if spec.device == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def _number_type(spec: ModelSpec, model: Any) -> Any:
+    import torch
+
+    if spec.dtype != "auto":
+        return getattr(torch, spec.dtype)
+    # CPUs without bfloat16 units run it eight times slower than float32.
+    return torch.float32 if spec.device == "cpu" else model.dtype
+
+
+def _check_class(model: Any, spec: ModelSpec) -> None:
+    """A checkpoint that names its own class must be loaded as that class: the plain one drops modules silently."""
+    import json
+
+    config_file = Path(spec.model) / "config.json"
+    if not config_file.is_file():
+        return
+    remote = json.loads(config_file.read_text(encoding="utf-8")).get("auto_map", {})
+    wanted = {str(name).rsplit(".", 1)[-1] for key, name in remote.items() if key.startswith("AutoModel")}
+    if wanted and type(model).__name__ not in wanted:
+        raise ConfigError(
+            f"{spec.model}: expected the class {' or '.join(sorted(wanted))}, got {type(model).__name__}; "
+            "set 'trust_remote_code: true' in the recipe"
+        )

@@ -1,0 +1,109 @@
+"""Which photos are predicted, in which order: rows of a data set's manifest, or a list beside a photo directory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_builders.build_config import LabelListSource
+from dataset_builders.errors import DataError
+from dataset_builders.files import content_hash, file_sha256
+from dataset_builders.manifest import read_manifest
+from dataset_builders.sources.entries import check_rows
+from dataset_builders.sources.label_list import read_label_list
+from dataset_builders.task_card import TaskCard
+
+__all__ = ["PhotoRow", "Shard", "cut_shards", "rows_from_dataset", "rows_from_list"]
+
+LIST_SOURCE = "list"  # first part of the sample ids of a bare list
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRow:
+    """One photo to predict.
+
+    Attributes:
+        sample_id: Unique within the run.
+        image: Path to read, as the predictions name it.
+        sha256: Of the source's bytes; empty when they cannot be read.
+        problem: Why the row is known to fail before it is read; empty otherwise.
+    """
+
+    sample_id: str
+    image: str
+    sha256: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A fixed chunk of the list: the unit of work, of retry and of resume.
+
+    Attributes:
+        index: Number of the part file, from 0.
+        rows: Its photos, in the order of the list.
+    """
+
+    index: int
+    rows: tuple[PhotoRow, ...]
+
+    @property
+    def content(self) -> str:
+        """Hash of which photos these are: ids, paths and bytes."""
+        return content_hash([[row.sample_id, row.image, row.sha256, row.problem] for row in self.rows])
+
+
+def rows_from_dataset(dataset_dir: Path, splits: tuple[str, ...]) -> list[PhotoRow]:
+    """Rows of the named splits, split by split, each in the order of the manifest; quarantined photos are among them.
+
+    Raises:
+        DataError: There is no manifest, or a split has no rows.
+    """
+    manifest = read_manifest(dataset_dir)
+    counts = Counter(row.split for row in manifest)
+    empty = [split for split in splits if not counts[split]]
+    if empty:
+        raise DataError(
+            f"{dataset_dir}: no photos in split {', '.join(empty)}; it has "
+            f"{', '.join(f'{split} ({count})' for split, count in counts.items()) or 'none'}; mend --splits"
+        )
+    return [
+        PhotoRow(
+            sample_id=row.sample_id,
+            image=str(dataset_dir / row.image) if row.usable else "",
+            sha256=row.sha256,
+            problem="" if row.usable else f"quarantined: {row.reason}",
+        )
+        for split in splits
+        for row in manifest
+        if row.split == split
+    ]
+
+
+def rows_from_list(images: Path, photo_list: Path, card: TaskCard) -> list[PhotoRow]:
+    """Rows of a text list (``name`` or ``name<TAB>label`` a line) of photos in a directory, in the list's order.
+
+    Raises:
+        DataError: List or directory are missing, the list is empty, or rows are wrong (twice, outside the directory).
+    """
+    source = LabelListSource(kind="label_list", name=LIST_SOURCE, role="test", path=photo_list, images=images)
+    entries = check_rows(
+        read_label_list(source), source=LIST_SOURCE, role="test", path=photo_list, images=images, card=card
+    )
+    return [
+        PhotoRow(
+            sample_id=entry.sample_id,
+            image=str(entry.file),
+            sha256=file_sha256(entry.file) if entry.file.is_file() else "",
+        )
+        for entry in entries
+    ]
+
+
+def cut_shards(rows: list[PhotoRow], shard_size: int) -> list[Shard]:
+    """Cut the list into chunks of ``shard_size`` >= 1 rows; only the last one may be shorter."""
+    return [
+        Shard(index=number, rows=tuple(rows[start : start + shard_size]))
+        for number, start in enumerate(range(0, len(rows), shard_size))
+    ]

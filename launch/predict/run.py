@@ -1,0 +1,156 @@
+"""A prediction run: list → shards → engine → part files → completion marker; goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_builders.errors import FingerprintMismatch
+from dataset_builders.files import content_hash, write_json
+from launch.predict.config import PredictConfig
+from launch.predict.engines import ShardResult, score_locally, score_on_ray
+from launch.predict.fingerprint import differences
+from launch.predict.parts import PartHeader, part_path, read_failures, read_header, write_part
+from launch.predict.plan import part_header, photo_rows, scoring_job
+from launch.predict.progress import PhotoProgress
+from launch.predict.rows import Shard, cut_shards
+from launch.predict.worker import ScoringJob
+
+__all__ = ["MARKER_NAME", "PredictReport", "predict"]
+
+MARKER_NAME = "predictions.json"
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What a run left behind.
+
+    Attributes:
+        out: Predictions directory.
+        fingerprint: Hash of what decides a prediction.
+        rows: Photos in the list.
+        quarantined: Rows that the data set had marked as unusable.
+        failed_rows: ``{"sample_id", "error"}`` of all failed rows, quarantined ones among them.
+        failed_shards: Part number → traceback; not empty means that the run is not complete.
+        reused: Shards that were there already.
+    """
+
+    out: Path
+    fingerprint: str
+    rows: int
+    quarantined: int
+    failed_rows: list[dict[str, str]]
+    failed_shards: dict[int, str]
+    reused: int
+
+    @property
+    def complete(self) -> bool:
+        """True when every row is in a part file and the completion marker stands."""
+        return not self.failed_shards
+
+
+def predict(config: PredictConfig) -> PredictReport:
+    """Score all photos of a list and write a predictions directory (``docs/contracts.md``).
+
+    Shards that are there already, made from the same fingerprint and photos, are kept.
+
+    Raises:
+        ConfigError: Recipe, task card, model or adapter are missing or impossible.
+        DataError: The data set, list or a part file is not what it must be.
+        FingerprintMismatch: ``out`` holds predictions of another configuration or list.
+        StepError: Ray workers died too often.
+    """
+    job = scoring_job(config)
+    header = part_header(config, job)
+    rows = photo_rows(config)
+    shards = cut_shards(rows, config.shard_size)
+    if config.overwrite:
+        _clear(config.out)
+    todo = _missing_shards(config.out, shards, header)
+    failed_shards: dict[int, str] = {}
+    if todo:
+        (config.out / MARKER_NAME).unlink(missing_ok=True)
+        already = len(rows) - sum(len(shard.rows) for shard in todo)
+        with PhotoProgress(len(rows), already, f"predict {config.stage}") as progress:
+            for result in _engine(config, job, todo):
+                if result.scores is None:
+                    failed_shards[result.shard.index] = result.error
+                else:
+                    write_part(part_path(config.out, result.shard.index), result.shard, result.scores, header)
+                progress.advance(len(result.shard.rows))
+    failed_rows = [
+        row
+        for shard in shards
+        if shard.index not in failed_shards
+        for row in read_failures(part_path(config.out, shard.index))
+    ]
+    if not failed_shards:
+        _write_marker(config, header, shards, failed_rows)
+    return PredictReport(
+        out=config.out,
+        fingerprint=header.fingerprint,
+        rows=len(rows),
+        quarantined=sum(bool(row.problem) for row in rows),
+        failed_rows=failed_rows,
+        failed_shards=failed_shards,
+        reused=len(shards) - len(todo),
+    )
+
+
+def _clear(out: Path) -> None:
+    (out / MARKER_NAME).unlink(missing_ok=True)
+    for path in out.glob("part-*.parquet"):
+        path.unlink()
+
+
+def _missing_shards(out: Path, shards: Sequence[Shard], header: PartHeader) -> list[Shard]:
+    """Shards without a part file.
+
+    Raises:
+        FingerprintMismatch: A part file was made from something else, or belongs to a longer list.
+    """
+    remedy = "Name another --out, or remove them with --overwrite"
+    todo = []
+    for shard in shards:
+        path = part_path(out, shard.index)
+        if not path.exists():
+            todo.append(shard)
+            continue
+        found, content = read_header(path)
+        if found.fingerprint != header.fingerprint:
+            what = differences(found.components, header.components)
+            raise FingerprintMismatch(f"{path}: made with another configuration: {what}. {remedy}")
+        if content != shard.content:
+            raise FingerprintMismatch(f"{path}: made from other photos than the list has now. {remedy}")
+    known = {part_path(out, shard.index) for shard in shards}
+    if extra := sorted(path.name for path in out.glob("part-*.parquet") if path not in known):
+        raise FingerprintMismatch(f"{out}: {', '.join(extra)} belong to a longer list. {remedy}")
+    return todo
+
+
+def _engine(config: PredictConfig, job: ScoringJob, todo: Sequence[Shard]) -> Iterator[ShardResult]:
+    if config.engine == "local":
+        return score_locally(job, todo)
+    return score_on_ray(job, todo, workers=config.workers, address=config.address)
+
+
+def _write_marker(
+    config: PredictConfig, header: PartHeader, shards: Sequence[Shard], failed_rows: list[dict[str, str]]
+) -> None:
+    marker = {
+        "fingerprint": header.fingerprint,
+        "rows_sha256": content_hash([shard.content for shard in shards]),
+        "stage": header.stage,
+        "answers": list(header.answer_ids),
+        "shards": len(shards),
+        "rows": sum(len(shard.rows) for shard in shards),
+        "failed": len(failed_rows),
+        "failed_rows": failed_rows,
+        "components": header.components,
+    }
+    path = config.out / MARKER_NAME
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == marker:
+        return
+    write_json(path, marker)

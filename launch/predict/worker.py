@@ -1,0 +1,104 @@
+"""Scores one shard: a plain callable that the engines only distribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset_builders.build_config import BuildConfig
+from dataset_builders.errors import PhotoError
+from dataset_builders.photo import decode_photo
+from dataset_builders.task_card import Answer, Prompt
+from launch.predict.model import ModelSpec, load_for_prediction
+from launch.predict.parts import ShardScores
+from launch.predict.rows import PhotoRow, Shard
+from launch.predict.scorer import LabelScorer, off_label_mass
+
+__all__ = ["ScoringJob", "ShardWorker"]
+
+# A photo that a build would quarantine for its size is refused here for the same reason.
+MAX_PIXELS: int = BuildConfig.model_fields["max_pixels"].default
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What every worker of a run needs, in plain values.
+
+    Attributes:
+        spec: Model to load.
+        prompt: What the stage asks.
+        answers: What it may answer, in column order.
+        batch_size: Rows in a forward pass, >= 1.
+    """
+
+    spec: ModelSpec
+    prompt: Prompt
+    answers: tuple[Answer, ...]
+    batch_size: int
+
+
+class ShardWorker:
+    """Holds a model and scores shards, one after the other."""
+
+    def __init__(self, job: ScoringJob) -> None:
+        self._job = job
+        self._scorer = LabelScorer(load_for_prediction(job.spec), job.prompt, job.answers)
+
+    def score(self, shard: Shard) -> ShardScores:
+        """Score all rows. Batches are cut at fixed rows, so that a shard's result depends on nothing else.
+
+        A photo that cannot be read becomes a failed row; every other error is the shard's.
+        """
+        rows, size = shard.rows, self._job.batch_size
+        logp_RK = np.full((len(rows), len(self._job.answers)), np.nan)
+        errors = [row.problem for row in rows]
+        starts = range(0, len(rows), size)
+        for start, (readable, encoded, found) in zip(starts, self._prepared(rows, starts), strict=True):
+            for offset, error in found.items():
+                errors[start + offset] = error
+            if encoded is not None:
+                logp_RK[[start + offset for offset in readable]] = self._scorer.score_encoded(encoded)
+        return ShardScores(logp_RK=logp_RK, off_label_R=off_label_mass(logp_RK), errors=tuple(errors))
+
+    def _prepared(self, rows: tuple[PhotoRow, ...], starts: range) -> Iterator[Any]:
+        """Prepared batches; on a GPU, the next one is decoded while the model works on this one."""
+        batches = [rows[start : start + self._job.batch_size] for start in starts]
+        if self._job.spec.device == "cpu":
+            yield from map(self._prepare, batches)
+            return
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            ahead = None
+            for batch in batches:
+                following = pool.submit(self._prepare, batch)
+                if ahead is not None:
+                    yield ahead.result()
+                ahead = following
+            if ahead is not None:
+                yield ahead.result()
+
+    def _prepare(self, batch: tuple[PhotoRow, ...]) -> tuple[list[int], Any, dict[int, str]]:
+        readable, photos, errors = [], [], {}
+        for offset, row in enumerate(batch):
+            if row.problem:
+                continue
+            try:
+                photos.append(_read_photo(row.image))
+                readable.append(offset)
+            except PhotoError as error:
+                errors[offset] = str(error)
+        return readable, self._scorer.encode(photos) if photos else None, errors
+
+
+def _read_photo(path: str) -> Any:
+    try:
+        raw = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise PhotoError("no such file") from None
+    except OSError as error:
+        raise PhotoError(f"cannot be read: {error.strerror}") from error
+    return decode_photo(raw, max_pixels=MAX_PIXELS).image
