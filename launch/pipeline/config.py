@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from dataset_builders.errors import ConfigError
 
-__all__ = ["Decision", "Inference", "PipelineConfig", "Prepare", "Stage", "Training", "load_pipeline_config"]
+__all__ = ["Decision", "Inference", "Mining", "PipelineConfig", "Prepare", "Stage", "Training", "load_pipeline_config"]
 
 
 class _Frozen(BaseModel):
@@ -88,6 +88,16 @@ class Inference(_Frozen):
     options: tuple[str, ...] = ()
 
 
+class Mining(_Frozen):
+    """How ``riskfuse specialist`` is started.
+
+    Attributes:
+        options: Further options of ``riskfuse specialist`` as a list of words.
+    """
+
+    options: tuple[str, ...] = ()
+
+
 class Decision(_Frozen):
     """How ``riskfuse fuse`` is started.
 
@@ -108,6 +118,7 @@ class PipelineConfig(_Frozen):
         data: Build config; its ``out`` is the data set directory.
         base: The generalist.
         specialist: The second look.
+        mining: How the specialist's set is made.
         training: How training is started.
         inference: How prediction is started.
         decision: How fusion is started.
@@ -122,6 +133,7 @@ class PipelineConfig(_Frozen):
     data: Path
     base: Stage
     specialist: Stage
+    mining: Mining = Mining()
     training: Training = Training()
     inference: Inference = Inference()
     decision: Decision = Decision()

@@ -239,13 +239,15 @@ def _specialist_files(data: BuildConfig, card: TaskCard) -> list[Path]:
 def _specialist_set(config: PipelineConfig, data: BuildConfig, card: TaskCard) -> Step:
     predictions = config.predictions_dir / card.stages[0]
     files = tuple(_specialist_files(data, card))
+    words: list[str | Path] = ["specialist", data.out, "--task", config.task, "--predictions", predictions]
+    words += config.mining.options
     return Step(
         name="specialist_set",
-        settings={},
+        settings={"options": config.mining.options},
         inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", predictions),
         outputs=files,
         owned=files,
-        make_commands=lambda: [_riskfuse("specialist", data.out, "--task", config.task, "--predictions", predictions)],
+        make_commands=lambda: [_riskfuse(*words)],
     )
 
 

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import traceback
+from pathlib import Path
 
 
 def free_port() -> int:
@@ -23,8 +24,7 @@ def parse(path: str) -> str:
     import yaml
     from llamafactory.hparams import get_infer_args, get_train_args
 
-    with open(path, encoding="utf-8") as file:
-        keys = yaml.safe_load(file)
+    keys = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     sys.argv = ["llamafactory", path]
     try:
         if "export_dir" in keys:
