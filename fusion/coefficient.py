@@ -87,9 +87,7 @@ def multiply(logps_NK: Floats, target_K: NDArray[np.bool_], log_kappa_N: Floats)
     on_target = np.where(np.isposinf(log_kappa_N), 0.0, log_kappa_N)
     on_others = np.where(np.isposinf(log_kappa_N), -np.inf, 0.0)
     raised = logps + np.where(target_K, on_target[:, None], on_others[:, None])
-    top = raised.max(axis=1, keepdims=True)
-    gone = np.isneginf(top[:, 0])
-    shifted = raised - np.where(np.isneginf(top), 0.0, top)
-    with np.errstate(divide="ignore"):  # rows without mass are put back below
-        fused = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return np.where(gone[:, None], logps, fused)
+    gone = np.isneginf(raised.max(axis=1))
+    raised[gone] = logps[gone]
+    shifted = raised - raised.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

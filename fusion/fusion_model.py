@@ -71,7 +71,7 @@ class FusionModel(BaseModel):
     labels: tuple[str, ...]
     targets: tuple[str, ...]
     parameters: Parameters
-    decisions: dict[Literal["base", "fused"], Decision]
+    decisions: dict[str, Decision]
     calibration: dict[str, Calibration]
     fitted_on: FittedOn
     notes: tuple[str, ...] = ()
@@ -81,6 +81,8 @@ class FusionModel(BaseModel):
         sizes = {len(self.labels), len(self.parameters.base_offsets), len(self.parameters.fused_offsets)}
         if len(sizes) > 1:
             raise ValueError(f"labels, base_offsets and fused_offsets must be equally many, got {sorted(sizes)}")
+        if set(self.decisions) != {"base", "fused"}:
+            raise ValueError(f"decisions must hold base and fused, got {sorted(self.decisions)}")
         if not set(self.targets) <= set(self.labels):
             raise ValueError(f"targets {self.targets} are not all among the labels {self.labels}")
         return self

@@ -1,3 +1,44 @@
-HELP="";EXAMPLE=""
-def add_arguments(p): pass
-def run(a): return 0
+"""``riskfuse evaluate``: score any submission against labels."""
+
+from __future__ import annotations
+
+import argparse
+
+from dataset_builders.task_card import load_task_card
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = "score a submission against a labelled list: score, F1 of every class, intervals, levels to beat"
+EXAMPLE = (
+    "riskfuse evaluate runs/board/fusion/b-submit.txt data/scenes/board_b.txt --task recipes/tasks/corridor.yaml --json"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("submission", help="name<TAB>label, exactly the names of the labelled list in its order")
+    parser.add_argument("labels", help="labelled list: name<TAB>label")
+    parser.add_argument("--task", required=True, help="task card")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+    parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (default 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resamples (default 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and print."""
+    import json
+
+    from dataset_builders.errors import ConfigError
+    from fusion.evaluate import evaluate
+    from fusion.score_table import format_systems
+
+    if args.resamples < 2:
+        raise ConfigError(f"--resamples must be at least 2, got {args.resamples}")
+    card = load_task_card(args.task)
+    scores = evaluate(args.submission, args.labels, card, resamples=args.resamples, seed=args.seed)
+    if args.json:
+        print(json.dumps({"task": card.task, **scores}, ensure_ascii=False))
+    else:
+        title = f"{args.submission}: {scores['rows']} photos, at most {scores['max_score']:g}"
+        print(format_systems(title, scores))
+    return 0

@@ -1,3 +1,71 @@
-HELP="";EXAMPLE=""
-def add_arguments(p): pass
-def run(a): return 0
+"""``riskfuse fuse``: both models' predictions in, submission and score table out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from dataset_builders.task_card import load_task_card
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = "calibrate both models, correct the base model by the specialist, decide and write the submission"
+EXAMPLE = (
+    "riskfuse fuse data/board --task recipes/tasks/corridor.yaml --base predictions/board/base "
+    "--specialist predictions/board/high_risk --out runs/board/fusion"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("dataset", help="data set directory that `riskfuse build` made")
+    parser.add_argument("--task", required=True, help="task card")
+    parser.add_argument("--base", required=True, help="predictions of the base model on the splits val and test")
+    parser.add_argument("--specialist", required=True, help="predictions of the specialist on the same splits")
+    parser.add_argument("--out", required=True, help="directory for the submission, the scores and fusion.json")
+    parser.add_argument(
+        "--submit-source",
+        help="test source of b-submit.txt; default: the last one. Every other source gets submit-SOURCE.txt",
+    )
+    parser.add_argument(
+        "--decision",
+        choices=("auto", "argmax", "rule"),
+        default="auto",
+        help="most probable label (argmax), class offsets fitted for the score (rule), or the rule where it pays in "
+        "cross-fitting (auto, the default)",
+    )
+    parser.add_argument("--folds", type=int, default=5, help="folds of the cross-fitting on validation (default 5)")
+    parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (default 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of folds and resamples (default 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fuse; photos that only the fallback label could answer are listed on stderr and are no failure of this step."""
+    from pydantic import ValidationError
+
+    from dataset_builders.errors import ConfigError
+    from fusion.fit import FitSettings
+    from fusion.fuse import fuse
+
+    try:
+        settings = FitSettings(decision=args.decision, folds=args.folds, resamples=args.resamples, seed=args.seed)
+    except ValidationError as error:
+        findings = "; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"{findings}; see riskfuse fuse --help") from None
+    result = fuse(
+        args.dataset,
+        load_task_card(args.task),
+        args.base,
+        args.specialist,
+        args.out,
+        submit_source=args.submit_source,
+        settings=settings,
+    )
+    print(result.table, end="")
+    for source, path in result.submissions.items():
+        print(f"submission of {source}: {path}")
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for fallback in result.fallbacks:
+        print(f"answered by the fallback label: {fallback.source}/{fallback.name}: {fallback.reason}", file=sys.stderr)
+    return 0

@@ -1,0 +1,52 @@
+"""``decisions.parquet``: what every system makes of every test photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dataset_builders.files import atomic_path
+from dataset_builders.task_card import TaskCard
+from fusion.rows import Rows
+from fusion.systems import SYSTEMS, UNDECIDED, Applied
+
+__all__ = ["DECISIONS_NAME", "write_decisions"]
+
+DECISIONS_NAME = "decisions.parquet"
+
+
+def write_decisions(out: Path, card: TaskCard, test: Rows, applied: Applied, submitted: pa.Array) -> None:
+    """Write one row a test photo, atomically.
+
+    Columns: ``sample_id``, ``source``, ``name``, ``label`` (null when unknown); ``p_base_<label>`` (calibrated),
+    ``specialist_positive`` (calibrated), ``coefficient``, ``p_fused_<label>``; one label column a system (null where
+    base has no answer); ``submitted``; ``base_error`` and ``specialist_error`` (empty where the model answered).
+
+    Args:
+        out: Fusion directory.
+        card: Knows the labels.
+        test: The test rows.
+        applied: What the systems make of them.
+        submitted: Label identifier that is submitted for each.
+    """
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        name: test.table[name] for name in ("sample_id", "source", "name", "label")
+    }
+    base, fused = np.exp(applied.base_logps_NK), np.exp(applied.fused_logps_NK)
+    columns |= {f"p_base_{label}": pa.array(base[:, k]) for k, label in enumerate(card.label_ids)}
+    columns |= {"specialist_positive": pa.array(applied.positive_N), "coefficient": pa.array(applied.kappa_N)}
+    columns |= {f"p_fused_{label}": pa.array(fused[:, k]) for k, label in enumerate(card.label_ids)}
+    label_ids = pa.array(card.label_ids)
+    for system in SYSTEMS:
+        found = applied.labels[system]
+        columns[system] = label_ids.take(pa.array(found, mask=found == UNDECIDED))
+    columns["submitted"] = submitted
+    columns["base_error"] = test.base_errors
+    # A photo that nobody could read has its reason in base_error.
+    columns["specialist_error"] = pc.if_else(pa.array(test.answered), test.specialist_errors, "")
+    with atomic_path(out / DECISIONS_NAME) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")

@@ -1,0 +1,275 @@
+"""The fusion step: fit on validation photos, answer the test photos, write everything that the next steps read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dataset_builders.errors import ConfigError, DataError
+from dataset_builders.files import content_hash, write_json, write_text
+from dataset_builders.task_card import TaskCard
+from fusion.decisions_table import write_decisions
+from fusion.fit import Fit, FitRows, FitSettings, Target, fit
+from fusion.fusion_model import MODEL_NAME, FittedOn, FusionModel
+from fusion.predictions import Predictions, read_predictions
+from fusion.rows import UNLABELLED, Rows, read_rows
+from fusion.score_table import format_differences, format_systems
+from fusion.scores import compare_systems
+from fusion.submission import write_submission
+from fusion.systems import UNDECIDED, Applied
+
+__all__ = ["SUBMISSION_NAME", "Fallback", "FuseResult", "fuse"]
+
+SUBMISSION_NAME = "b-submit.txt"
+FALLBACK_NAME = "fallback.txt"
+# System and rival of every difference that is printed: like with like, then what the decision rule itself brings.
+PAIRS = (
+    ("override_argmax", "base_argmax"),
+    ("fused_argmax", "base_argmax"),
+    ("fused_argmax", "override_argmax"),
+    ("override_rule", "base_rule"),
+    ("fused_rule", "base_rule"),
+    ("fused_rule", "override_rule"),
+    ("base_rule", "base_argmax"),
+)
+LEGEND = """\
+argmax: the most probable label. rule: class offsets fitted on validation photos for the score, base and fused alike.
+hard override: where the specialist says positive, the label becomes the target; otherwise that of base only.
+* is what is submitted. Photos that base could not read count with the fallback label in every system."""
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A test photo that the fallback label answered: its source, its name and why."""
+
+    source: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FuseResult:
+    """What ``fuse`` wrote.
+
+    Attributes:
+        model: The fitted fusion.
+        scores: Contents of ``scores.json``.
+        table: Contents of ``scores.txt``.
+        submissions: Submission file by test source.
+        fallbacks: Test photos that were answered by the fallback label.
+        notes: What the user should know.
+    """
+
+    model: FusionModel
+    scores: dict[str, Any]
+    table: str
+    submissions: dict[str, Path]
+    fallbacks: tuple[Fallback, ...]
+    notes: tuple[str, ...]
+
+
+def fuse(
+    dataset_dir: str | Path,
+    card: TaskCard,
+    base_dir: str | Path,
+    specialist_dir: str | Path,
+    out: str | Path,
+    *,
+    submit_source: str | None = None,
+    settings: FitSettings = FitSettings(),  # noqa: B008 - frozen
+) -> FuseResult:
+    """Fit on the validation rows of a data set, decide for its test rows and write the fusion directory.
+
+    Args:
+        dataset_dir: Data set directory with its manifest.
+        card: The task.
+        base_dir: Predictions of the base model on the splits val and test.
+        specialist_dir: Predictions of the specialist; photos that it did not see keep the coefficient 1.
+        out: Fusion directory, see ``docs/contracts.md``; ``fusion.json`` is written last.
+        submit_source: Test source of ``b-submit.txt``; the last one in the manifest when None. Every other source
+            gets ``submit-<source>.txt``.
+        settings: Grids, folds, decision and seed.
+
+    Raises:
+        DataError: Predictions are incomplete or belong to another data set, or there are no usable rows.
+        ConfigError: ``submit_source`` is not a test source.
+    """
+    dataset_dir, out = Path(dataset_dir), Path(out)
+    base = read_predictions(base_dir, tuple(a.id for a in card.answers(card.stages[0])))
+    specialist = read_predictions(specialist_dir, tuple(a.id for a in card.answers(card.stages[1])))
+    rows, notes = read_rows(dataset_dir, card, base, specialist)
+    is_test = rows.column("split") == "test"
+    sources = tuple(dict.fromkeys(rows.column("source")[is_test].tolist()))
+    if not sources:
+        raise DataError(f"{dataset_dir}: no test photos, so there is nothing to submit; add a source with role test")
+    submit_source = sources[-1] if submit_source is None else submit_source
+    if submit_source not in sources:
+        raise ConfigError(f"no test source {submit_source!r} in {dataset_dir}; it has {', '.join(sources)}")
+    usable = (rows.labels_N != UNLABELLED) & rows.answered
+    validation = rows.take(~is_test & usable)
+    if left_out := int((~is_test & ~usable).sum()):
+        notes.append(f"{left_out} validation photos without a label or a base prediction were left out of the fit")
+    if not len(validation):
+        raise DataError(
+            f"{dataset_dir}: no labelled validation photo that the base model could read, so nothing can be fitted; "
+            f"predict the split val into {base_dir}"
+        )
+    prior, prior_source = _training_prior(dataset_dir, card)
+    target = Target(_target_mask(card), np.array([label.weight for label in card.labels]), prior)
+    fitted = fit(_fit_rows(validation), target, settings)
+    model = _model(card, fitted, validation, target, (base, specialist), prior_source, settings, tuple(notes))
+    test = rows.take(is_test)
+    applied = model.apply(test.base_logps_NK, test.specialist_logps_N2)
+    scores = _scores(card, model, validation, fitted, test, applied, sources, settings)
+    result = FuseResult(
+        model=model,
+        scores=scores,
+        table=_table(scores),
+        submissions=_submission_paths(out, sources, submit_source),
+        fallbacks=_fallbacks(test),
+        notes=model.notes,
+    )
+    _write(out, card, result, test, applied, submit_source)
+    return result
+
+
+def _training_prior(dataset_dir: Path, card: TaskCard) -> tuple[float | None, str]:
+    """Share of positives in the specialist's training set; None where the set is not there or holds one answer only."""
+    path = dataset_dir / f"{card.specialist.name}_train.json"
+    if not path.is_file():
+        return None, "fitted"
+    texts = [example["messages"][-1]["content"] for example in json.loads(path.read_text(encoding="utf-8"))]
+    positives = sum(text == card.specialist.positive.text for text in texts)
+    return (positives / len(texts), path.name) if 0 < positives < len(texts) else (None, "fitted")
+
+
+def _target_mask(card: TaskCard) -> np.ndarray:
+    return np.array([label in card.specialist.targets for label in card.label_ids])
+
+
+def _fit_rows(validation: Rows) -> FitRows:
+    sample_ids = validation.column("sample_id").tolist()
+    groups = validation.column("group").tolist()
+    # Near-duplicates share a number; a photo without one stands for itself.
+    keys = [f"group {g}" if g >= 0 else f"photo {s}" for g, s in zip(groups, sample_ids, strict=True)]
+    return FitRows(keys, sample_ids, validation.labels_N, validation.base_logps_NK, validation.specialist_logps_N2)
+
+
+def _model(
+    card: TaskCard,
+    fitted: Fit,
+    validation: Rows,
+    target: Target,
+    predictions: tuple[Predictions, Predictions],
+    prior_source: str,
+    settings: FitSettings,
+    notes: tuple[str, ...],
+) -> FusionModel:
+    pairs = sorted(zip(validation.column("sample_id").tolist(), validation.labels_N.tolist(), strict=True))
+    return FusionModel(
+        task=card.task,
+        labels=card.label_ids,
+        targets=card.specialist.targets,
+        parameters=fitted.parameters,
+        decisions=fitted.decisions,
+        calibration=fitted.calibration,
+        fitted_on=FittedOn(
+            rows=len(validation),
+            positives=int(target.target_K[validation.labels_N].sum()),
+            second_looks=int(validation.second_look.sum()),
+            rows_hash=content_hash(pairs),
+            task_hash=content_hash(card.model_dump(mode="json")),
+            base_fingerprint=predictions[0].fingerprint,
+            specialist_fingerprint=predictions[1].fingerprint,
+            prior_source=prior_source,
+            seed=settings.seed,
+            folds=settings.folds,
+        ),
+        notes=(*notes, *fitted.notes),
+    )
+
+
+def _scores(
+    card: TaskCard,
+    model: FusionModel,
+    validation: Rows,
+    fitted: Fit,
+    test: Rows,
+    applied: Applied,
+    sources: tuple[str, ...],
+    settings: FitSettings,
+) -> dict[str, Any]:
+    """Scores on the cross-fitted validation rows and on every test source that has labels."""
+    fallback = card.label_ids.index(card.fallback)
+
+    def compare(labels: np.ndarray, systems: dict[str, np.ndarray]) -> dict[str, Any]:
+        answered = {name: np.where(found == UNDECIDED, fallback, found) for name, found in systems.items()}
+        return compare_systems(
+            labels,
+            answered,
+            PAIRS,
+            label_ids=card.label_ids,
+            weights_K=np.array([label.weight for label in card.labels]),
+            resamples=settings.resamples,
+            seed=settings.seed,
+        )
+
+    of_source = test.column("source")
+    tests: dict[str, Any] = {}
+    for source in sources:
+        here = of_source == source
+        labelled = here & (test.labels_N != UNLABELLED)
+        if labelled.any():
+            found = compare(test.labels_N[labelled], {name: x[labelled] for name, x in applied.labels.items()})
+            tests[source] = {"of": int(here.sum()), **found}
+    return {
+        "task": card.task,
+        "submitted": model.submitted,
+        "validation": compare(validation.labels_N, fitted.cross_fitted),
+        "test": tests,
+    }
+
+
+def _table(scores: dict[str, Any]) -> str:
+    """Test sources where labels are known; the validation rows first, as what an unlabelled test leaves one with."""
+    validation = scores["validation"]
+    title = f"validation, cross-fitted: {validation['rows']} photos, each decided by parameters fitted without its fold"
+    parts = [format_systems(title, validation, scores["submitted"]), format_differences(validation)]
+    for source, found in scores["test"].items():
+        title = f"test source {source}: {found['rows']} labelled of {found['of']} photos"
+        parts += [format_systems(title, found, scores["submitted"]), format_differences(found)]
+    return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def _fallbacks(test: Rows) -> tuple[Fallback, ...]:
+    failed = test.take(~test.answered)
+    columns = (failed.column("source"), failed.column("name"), failed.base_errors.to_pylist())
+    # One line a photo: a reason that spans lines would read as several.
+    return tuple(Fallback(s, n, " ".join(reason.split()) or "unknown") for s, n, reason in zip(*columns, strict=True))
+
+
+def _submission_paths(out: Path, sources: tuple[str, ...], submit_source: str) -> dict[str, Path]:
+    return {s: out / (SUBMISSION_NAME if s == submit_source else f"submit-{s}.txt") for s in sources}
+
+
+def _write(out: Path, card: TaskCard, result: FuseResult, test: Rows, applied: Applied, submit_source: str) -> None:
+    # A fusion.json from an earlier call must not vouch for files that are being replaced.
+    (out / MODEL_NAME).unlink(missing_ok=True)
+    chosen = applied.labels[result.model.submitted]
+    labels = np.array(card.label_ids)[np.where(chosen == UNDECIDED, card.label_ids.index(card.fallback), chosen)]
+    for source, path in result.submissions.items():
+        here = test.column("source") == source
+        names, positions = test.column("name")[here], test.column("position")[here]
+        order = np.argsort(positions, kind="stable")
+        write_submission(path, names[order].tolist(), labels[here][order].tolist(), card)
+        lines = [f"{f.name}\t{f.reason}\n" for f in result.fallbacks if f.source == source]
+        write_text(out / (FALLBACK_NAME if source == submit_source else f"fallback-{source}.txt"), "".join(lines))
+    write_decisions(out, card, test, applied, pa.array(labels))
+    write_text(out / "scores.txt", result.table)
+    write_json(out / "scores.json", result.scores)
+    result.model.save(out / MODEL_NAME)

@@ -1,0 +1,200 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fusion_data import make_target, simulate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusion.coefficient import NO_FUSION
+from fusion.coefficient_fit import family
+from fusion.cross_fit import assign_folds
+from fusion.decision import decide, fit_offsets
+from fusion.fit import FitRows, FitSettings, fit, fit_parameters
+from fusion.metrics import confusion_matrix, weighted_f1
+from fusion.systems import SYSTEMS, UNDECIDED, apply_parameters
+
+WEIGHTS = np.array([2.0, 1.5, 1.0, 1.0])
+QUICK = FitSettings(folds=3, resamples=200)
+
+
+def _score(labels, predicted):
+    return float(weighted_f1(confusion_matrix(labels, predicted, 4), WEIGHTS))
+
+
+def _held_out_gain(seed, specialist, *, decision, rows=600):
+    target = make_target()
+    parameters = fit_parameters(simulate(seed, rows, specialist=specialist), target, QUICK)
+    fresh = simulate(10_000 + seed, 20_000, specialist=specialist)
+    found = apply_parameters(parameters, fresh.base_logps_NK, fresh.specialist_logps_N2, target.target_K).labels
+    scores = {name: _score(fresh.labels_N, found[name]) for name in SYSTEMS}
+    fused, base, override = (scores[f"{system}_{decision}"] for system in ("fused", "base", "override"))
+    return fused - base, fused - override, parameters.coefficient
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_informative_specialist_improves_on_fresh_photos_and_beats_the_override(seed):
+    over_base, over_override, coefficient = _held_out_gain(seed, 2.5, decision="argmax")
+    assert over_base > 0.15
+    assert over_override > 0
+    assert coefficient.exponent > 0
+
+
+def test_a_specialist_that_knows_nothing_does_no_harm():
+    gains, members = [], []
+    for seed in range(10):
+        gain, _, member = _held_out_gain(seed, 0.0, decision="argmax")
+        gains.append(gain)
+        members.append(member)
+    assert np.mean(gains) > -0.01
+    assert sum(member == NO_FUSION for member in members) >= 8
+
+
+@pytest.mark.parametrize("specialist", [0.0, 1.0, 2.5])
+def test_on_the_rows_of_the_fit_fusion_is_never_worse_than_its_rivals(specialist):
+    rows, target = simulate(7, 400, specialist=specialist), make_target()
+    parameters = fit_parameters(rows, target, QUICK)
+    found = apply_parameters(parameters, rows.base_logps_NK, rows.specialist_logps_N2, target.target_K).labels
+    fused = _score(rows.labels_N, found["fused_argmax"])
+    assert fused >= _score(rows.labels_N, found["base_argmax"]) - 1e-9
+    assert fused >= _score(rows.labels_N, found["override_argmax"]) - 1e-9
+
+
+def test_the_prior_is_found_when_nobody_wrote_it_down():
+    parameters = fit_parameters(simulate(0, 4000), make_target(prior=None), QUICK)
+    assert parameters.coefficient.prior == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_several_targets_take_the_most_probable_one():
+    target = make_target(targets=(0, 1))
+    rows = simulate(3, 500, targets=(0, 1))
+    parameters = fit_parameters(rows, target, QUICK)
+    found = apply_parameters(parameters, rows.base_logps_NK, rows.specialist_logps_N2, target.target_K)
+    positive = rows.specialist_logps_N2[:, 0] > rows.specialist_logps_N2[:, 1]
+    expected = rows.base_logps_NK[:, :2].argmax(axis=1)
+    np.testing.assert_array_equal(found.labels["override_argmax"][positive], expected[positive])
+    assert _score(rows.labels_N, found.labels["fused_argmax"]) > _score(rows.labels_N, found.labels["base_argmax"])
+
+
+def test_the_order_of_rows_has_no_influence():
+    rows, target = simulate(5, 300), make_target()
+    order = np.random.default_rng(0).permutation(300)
+    one, other = fit(rows, target, QUICK), fit(rows.take(order), target, QUICK)
+    assert one.parameters == other.parameters
+    assert one.decisions == other.decisions
+    assert one.calibration == other.calibration
+    for name in SYSTEMS:
+        np.testing.assert_array_equal(one.cross_fitted[name][order], other.cross_fitted[name])
+
+
+def test_applying_treats_every_row_on_its_own():
+    rows, target = simulate(6, 200), make_target()
+    parameters = fit_parameters(rows, target, QUICK)
+    whole = apply_parameters(parameters, rows.base_logps_NK, rows.specialist_logps_N2, target.target_K)
+    order = np.random.default_rng(1).permutation(200)[:50]
+    part = apply_parameters(parameters, rows.base_logps_NK[order], rows.specialist_logps_N2[order], target.target_K)
+    np.testing.assert_array_equal(whole.fused_logps_NK[order], part.fused_logps_NK)
+    for name in SYSTEMS:
+        np.testing.assert_array_equal(whole.labels[name][order], part.labels[name])
+
+
+def test_without_a_second_look_all_systems_agree_and_unread_rows_stay_undecided():
+    rows, target = simulate(8, 300), make_target()
+    parameters = fit_parameters(rows, target, QUICK)
+    looks = np.full((300, 2), np.nan)
+    base = rows.base_logps_NK.copy()
+    base[:5] = np.nan
+    found = apply_parameters(parameters, base, looks, target.target_K)
+    np.testing.assert_array_equal(found.kappa_N, np.ones(300))
+    np.testing.assert_array_equal(found.labels["override_argmax"], found.labels["base_argmax"])
+    np.testing.assert_array_equal(found.labels["fused_argmax"], found.labels["base_argmax"])
+    for name in SYSTEMS:
+        assert (found.labels[name][:5] == UNDECIDED).all()
+        assert (found.labels[name][5:] != UNDECIDED).all()
+
+
+def _degenerate_rows(rows: FitRows, case: str) -> FitRows:
+    if case == "one row":
+        return rows.take(np.arange(1))
+    if case == "no positive":
+        return rows.take(rows.labels_N != 0)
+    if case == "only positives":
+        return rows.take(rows.labels_N == 0)
+    if case == "one class":
+        return rows.take(rows.labels_N == 2)
+    if case == "no second look":
+        return replace(rows, specialist_logps_N2=np.full_like(rows.specialist_logps_N2, np.nan))
+    if case == "one group":
+        return replace(rows, keys=["same"] * len(rows.keys))
+    sure = np.full_like(rows.specialist_logps_N2, -np.inf)
+    sure[np.arange(len(sure)), (rows.labels_N != 0).astype(int)] = 0.0
+    return replace(rows, specialist_logps_N2=sure)
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["one row", "no positive", "only positives", "one class", "no second look", "one group", "probability 0 or 1"],
+)
+@pytest.mark.parametrize("prior", [None, 0.3])
+def test_degenerate_validation_rows_still_give_a_usable_fit(case, prior):
+    rows, target = _degenerate_rows(simulate(9, 120), case), make_target(prior=prior)
+    with np.errstate(invalid="raise"):
+        found = fit(rows, target, QUICK)
+    for labels in found.cross_fitted.values():
+        assert ((labels >= 0) & (labels < 4)).all()
+    if case != "probability 0 or 1" and case != "one group":
+        assert found.parameters.coefficient == NO_FUSION
+    if case in ("one row", "one group"):
+        assert found.notes
+        assert found.decisions == {"base": "argmax", "fused": "argmax"}
+
+
+def test_a_forced_decision_is_kept():
+    rows = simulate(2, 150)
+    for decision in ("argmax", "rule"):
+        found = fit(rows, make_target(), FitSettings(folds=2, resamples=50, decision=decision))
+        assert found.decisions == {"base": decision, "fused": decision}
+
+
+def test_the_rule_is_chosen_where_it_pays_and_argmax_where_not():
+    rows = simulate(11, 1500)
+    for shift, expected in ((2.0, "argmax"), (6.0, "rule")):  # near the best offsets already, and far from them
+        shifted = rows.base_logps_NK + np.array([-shift, 0, 0, shift / 2])
+        found = fit(replace(rows, base_logps_NK=shifted), make_target(), QUICK)
+        assert found.decisions["base"] == expected
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_the_decision_rule_is_never_worse_than_argmax_on_its_own_rows(seed, rows):
+    sample = simulate(seed, rows)
+    offsets = fit_offsets(sample.base_logps_NK, sample.labels_N, WEIGHTS)
+    by_rule = _score(sample.labels_N, decide(sample.base_logps_NK, offsets))
+    assert by_rule >= _score(sample.labels_N, sample.base_logps_NK.argmax(axis=1)) - 1e-12
+    for k in set(range(4)) - set(sample.labels_N.tolist()):
+        assert offsets[k] == 0
+
+
+def test_ties_go_to_the_most_dangerous_class():
+    assert decide(np.log(np.array([[0.4, 0.4, 0.2]])), (0.0, 0.0, 0.0)).tolist() == [0]
+
+
+def test_folds_keep_groups_together_spread_classes_and_ignore_the_order():
+    labels = np.random.default_rng(0).choice(4, 400, p=[0.05, 0.15, 0.4, 0.4])
+    keys = [f"group {row // 2}" for row in range(400)]
+    labels = np.repeat(labels[::2], 2)
+    folds = assign_folds(keys, labels, folds=5, seed=0)
+    assert (folds[::2] == folds[1::2]).all()
+    for k in range(4):
+        counts = np.bincount(folds[labels == k], minlength=5)
+        assert counts.max() - counts.min() <= 2
+    order = np.random.default_rng(1).permutation(400)
+    again = assign_folds([keys[i] for i in order], labels[order], folds=5, seed=0)
+    np.testing.assert_array_equal(folds[order], again)
+    assert (assign_folds(keys, labels, folds=5, seed=1) != folds).any()
+
+
+def test_the_family_begins_with_its_rivals():
+    members = family(0.3, (1.0,), (10.0,))
+    assert [m.exponent for m in members] == [0.0, float("inf"), 1.0, 1.0]
+    assert [m.floor for m in members[2:]] == [0.1, 1.0]
