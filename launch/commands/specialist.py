@@ -1,3 +1,55 @@
-HELP="";EXAMPLE=""
-def add_arguments(p): pass
-def run(a): return 0
+"""``riskfuse specialist``: the second stage's training set, from the data set and the first stage's predictions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = "write the specialist's training and validation set, with negatives that the base model finds hard"
+EXAMPLE = "riskfuse specialist data/corridor --task recipes/tasks/corridor.yaml --predictions predictions/base"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("dataset", type=Path, help="data set directory, made by riskfuse build")
+    parser.add_argument("--task", type=Path, required=True, help="task card (YAML)")
+    parser.add_argument(
+        "--predictions", type=Path, required=True, nargs="+", help="the base stage's predictions on training photos"
+    )
+    parser.add_argument(
+        "--rows", type=_positive, help="rows of the training set, filled by repetition (default: each positive once)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides the random negatives (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the set, or say that nothing had to be done; print the counts."""
+    from dataset_builders.specialist import build_specialist
+    from dataset_builders.task_card import load_task_card
+
+    card = load_task_card(args.task)
+    result = build_specialist(args.dataset, card, args.predictions, seed=args.seed, rows=args.rows)
+    train, val = result.marker["train"], result.marker["val"]
+    print(
+        f"train: {train['rows']} rows; {train['positives']} positives in {train['positive_rows']} rows, "
+        f"{train['hard_negatives']} hard and {train['random_negatives']} random negatives in "
+        f"{train['negative_rows']} rows"
+    )
+    if train["negatives_without_prediction"]:
+        print(f"       {train['negatives_without_prediction']} negatives have no prediction and could not be mined")
+    print(f"val:   {val['rows']} rows; {val['positives']} positives, {val['negatives']} negatives")
+    stage = card.specialist.name
+    if result.fresh:
+        print(f"wrote {args.dataset}/{stage}_train.json and {stage}_val.json")
+    else:
+        print(f"{args.dataset}/{stage}.json is complete for the same inputs; nothing to do")
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value

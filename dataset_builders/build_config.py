@@ -1,0 +1,212 @@
+"""The YAML of ``riskfuse build``: which lists and photos become which data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from dataset_builders.errors import ConfigError
+
+__all__ = [
+    "BuildConfig",
+    "Columns",
+    "ImageFolderSource",
+    "LabelListSource",
+    "NearDuplicates",
+    "Source",
+    "TableSource",
+    "load_build_config",
+]
+
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Role = Literal["train", "test"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LabelListSource(_Frozen):
+    """A text file with ``name<TAB>label`` rows, or with names only, beside a directory of photos.
+
+    Attributes:
+        name: Names the source in sample ids and below ``images/``; unique in the config.
+        role: ``train`` photos are split into folds; ``test`` photos stay together, labelled or not.
+        path: The text file.
+        images: Directory that the names are relative to.
+        encoding: Python's name of an encoding; ``auto`` knows UTF-8 with and without BOM, UTF-16 with BOM and GB18030
+            (which contains GBK and GB2312).
+    """
+
+    kind: Literal["label_list"]
+    name: SourceName
+    role: Role
+    path: Path
+    images: Path
+    encoding: str = "auto"
+
+
+class ImageFolderSource(_Frozen):
+    """A directory of photos: one sub-directory a class, named by label text, alias or id; or flat and unlabelled.
+
+    Attributes:
+        name: As in ``LabelListSource``.
+        role: As in ``LabelListSource``.
+        path: The directory.
+    """
+
+    kind: Literal["image_folder"]
+    name: SourceName
+    role: Role
+    path: Path
+
+
+class Columns(_Frozen):
+    """Names of a table's columns; ``label: null`` means that the table is unlabelled."""
+
+    name: str = "name"
+    label: str | None = "label"
+
+
+class TableSource(_Frozen):
+    """A CSV, JSON-lines or Parquet table, told apart by its suffix, beside a directory of photos.
+
+    Attributes:
+        name: As in ``LabelListSource``.
+        role: As in ``LabelListSource``.
+        path: The table: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``.
+        images: Directory that the names are relative to.
+        columns: Which columns hold name and label.
+        encoding: As in ``LabelListSource``; not used for Parquet.
+    """
+
+    kind: Literal["table"]
+    name: SourceName
+    role: Role
+    path: Path
+    images: Path
+    columns: Columns = Columns()
+    encoding: str = "auto"
+
+
+Source = Annotated[LabelListSource | ImageFolderSource | TableSource, Field(discriminator="kind")]
+
+
+class NearDuplicates(_Frozen):
+    """How photos that show the same thing are found.
+
+    Attributes:
+        enabled: False groups only photos with equal bytes.
+        hash_size: Side of the perceptual hash (pHash); the hash has ``hash_size²`` bits.
+        hamming: Photos whose hashes differ in at most so many bits are near-duplicates. On rendered corridors,
+            48 of 256 bits found each of 152 second shots of a scene (at most 44 differed) and joined none of the
+            731,445 pairs of different scenes (at least 66, median 126); 64 bits cannot separate them.
+    """
+
+    enabled: bool = True
+    hash_size: Annotated[int, Field(ge=8, le=32, multiple_of=8)] = 16
+    hamming: Annotated[int, Field(ge=0)] = 48
+
+    @model_validator(mode="after")
+    def _below_chance(self) -> NearDuplicates:
+        bits = self.hash_size**2
+        if self.hamming > bits // 4:
+            raise ValueError(
+                f"hamming is {self.hamming} of {bits} bits; unrelated photos differ in about half of them: "
+                f"choose at most {bits // 4}"
+            )
+        return self
+
+
+class BuildConfig(_Frozen):
+    """A data set.
+
+    Attributes:
+        task: The task card.
+        out: Data set directory that is written.
+        seed: Decides the folds and which photos are repeated once more than others.
+        folds: Number of stratified, grouped folds.
+        val_fold: The fold whose photos become the split ``val``.
+        balance: Oversampling by repetition: wanted rows in ``train.json`` of every class, or of the classes named by
+            label id. Larger classes stay whole; nothing is thrown away.
+        near_duplicates: How photos that belong together are found.
+        test_leak: What happens to training photos that are near-duplicates of a test photo.
+        max_pixels: Photos with more pixels in their header are quarantined before they are decoded.
+        workers: Processes; the number changes no byte of the result.
+        sources: Lists, directories and tables, in the order of the manifest.
+    """
+
+    task: Path
+    out: Path
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    val_fold: Annotated[int, Field(ge=0)] = 0
+    balance: PositiveInt | dict[str, PositiveInt] | None = None
+    near_duplicates: NearDuplicates = NearDuplicates()
+    test_leak: Literal["quarantine", "error"] = "quarantine"
+    max_pixels: PositiveInt = 100_000_000
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BuildConfig:
+        if self.val_fold >= self.folds:
+            raise ValueError(f"val_fold is {self.val_fold}, but folds is {self.folds}: choose 0 to {self.folds - 1}")
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"source name used twice: {', '.join(twice)}; sample ids start with it, so make it unique")
+        out = self.out.resolve()
+        for source in self.sources:
+            inputs = [source.path] if isinstance(source, ImageFolderSource) else [source.path, source.images]
+            for path in inputs:
+                if path.resolve().is_relative_to(out):
+                    raise ValueError(f"source {source.name!r}: {path} lies in out ({self.out}), which a build clears")
+            if isinstance(source, ImageFolderSource) and out.is_relative_to(source.path.resolve()):
+                raise ValueError(f"source {source.name!r}: out ({self.out}) lies in {source.path}, which is read whole")
+        return self
+
+    @property
+    def has_train(self) -> bool:
+        """True when a source has the role ``train``; without one, only test photos are prepared."""
+        return any(source.role == "train" for source in self.sources)
+
+    def with_workers(self, workers: int) -> BuildConfig:
+        """The same config with another number of processes.
+
+        Raises:
+            ConfigError: The number is out of range.
+        """
+        try:
+            return BuildConfig.model_validate({**self.model_dump(), "workers": workers})
+        except ValidationError as error:
+            raise ConfigError(f"workers is {workers}: {error.errors()[0]['msg']}") from None
+
+    def content(self) -> dict[str, Any]:
+        """What decides the result, as JSON values: everything but ``out`` and ``workers``."""
+        return self.model_dump(mode="json", exclude={"out", "workers"})
+
+
+def load_build_config(path: str | Path) -> BuildConfig:
+    """Read and check a build config. Paths in it are relative to the current directory.
+
+    Raises:
+        ConfigError: The file is missing, is no YAML or breaks a rule; every finding is in the message.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such build config; the shipped ones are in recipes/data/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as UTF-8 YAML: {error}") from error
+    try:
+        return BuildConfig.model_validate(raw)
+    except ValidationError as error:
+        findings = "\n".join(
+            f"  {'.'.join(map(str, item['loc'])) or '(config)'}: {item['msg']}" for item in error.errors()
+        )
+        raise ConfigError(f"{path}: not a valid build config:\n{findings}") from None
