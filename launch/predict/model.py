@@ -9,7 +9,7 @@ from typing import Any
 
 from dataset_builders.errors import ConfigError
 
-__all__ = ["LoadedModel", "ModelSpec", "load_for_prediction"]
+__all__ = ["LoadedModel", "ModelSpec", "load_for_prediction", "load_tokenizer_and_template"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,24 @@ def load_for_prediction(spec: ModelSpec) -> LoadedModel:
     dtype = _number_type(spec, model)
     model = model.to(device=spec.device, dtype=dtype).eval()
     return LoadedModel(model, module["tokenizer"], module["processor"], template, spec.device)
+
+
+def load_tokenizer_and_template(model: str, preprocessing: dict[str, Any]) -> tuple[Any, Any]:
+    """LLaMA-Factory's tokenizer and chat template alone, without the weights.
+
+    Raises:
+        ConfigError: There is no tokenizer, or the template is unknown.
+    """
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_infer_args
+    from llamafactory.model import load_tokenizer
+
+    try:
+        model_args, data_args, _, _ = get_infer_args({**preprocessing, "model_name_or_path": model})
+        tokenizer = load_tokenizer(model_args)["tokenizer"]
+        return tokenizer, get_template_and_fix_tokenizer(tokenizer, data_args)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load the tokenizer of {model!r}: {error}") from error
 
 
 def _set_environment(spec: ModelSpec) -> None:
