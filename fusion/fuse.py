@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dataset_builders.dataset_dir import read_marker
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.files import content_hash, write_json, write_text
 from dataset_builders.task_card import TaskCard
@@ -139,13 +139,23 @@ def fuse(
 
 
 def _training_prior(dataset_dir: Path, card: TaskCard) -> tuple[float | None, str]:
-    """Share of positives in the specialist's training set; None where the set is not there or holds one answer only."""
-    path = dataset_dir / f"{card.specialist.name}_train.json"
-    if not path.is_file():
+    """Share of positives that the specialist was trained with, by its data set's marker; None when there is no marker.
+
+    Raises:
+        DataError: The marker does not say how many rows of each class were written.
+    """
+    name = f"{card.specialist.name}.json"
+    if not (dataset_dir / name).is_file():
         return None, "fitted"
-    texts = [example["messages"][-1]["content"] for example in json.loads(path.read_text(encoding="utf-8"))]
-    positives = sum(text == card.specialist.positive.text for text in texts)
-    return (positives / len(texts), path.name) if 0 < positives < len(texts) else (None, "fitted")
+    train = read_marker(dataset_dir, name).get("train", {})
+    try:
+        positives, negatives = int(train["positive_rows"]), int(train["negative_rows"])
+        return positives / (positives + negatives), name
+    except (KeyError, ZeroDivisionError):
+        raise DataError(
+            f"{dataset_dir / name}: expected positive_rows and negative_rows of train, got {train}; "
+            "run `riskfuse specialist` again"
+        ) from None
 
 
 def _target_mask(card: TaskCard) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -103,7 +104,7 @@ class FusionModel(BaseModel):
 
     def save(self, path: Path) -> None:
         """Write the model, atomically; infinity is written as the text ``Infinity``, for JSON has no such number."""
-        write_json(path, self.model_dump(mode="json"))
+        write_json(path, json.loads(self.model_dump_json()))
 
 
 def load_fusion_model(path: str | Path) -> FusionModel:

@@ -10,6 +10,7 @@ __all__ = ["format_differences", "format_systems"]
 NAMES = {"base": "base only", "override": "hard override", "fused": "fused"}
 LEVELS = {"chance": "chance (class shares)", "majority": "majority class"}
 GAP = "  "
+SMALLEST_P = 0.0001
 
 
 def format_systems(title: str, scores: Mapping[str, Any], submitted: str | None = None) -> str:
@@ -50,7 +51,7 @@ def format_differences(scores: Mapping[str, Any]) -> str:
                 f"{100 * item['error_rate']:+.2f} pp",
                 _span([100 * x for x in item["error_rate_interval"]], "+.2f"),
                 "" if relative is None else f"{100 * relative:+.1f} %",
-                f"{item['mcnemar_p']:.4f}",
+                f"{item['mcnemar_p']:.4f}" if item["mcnemar_p"] >= SMALLEST_P else f"< {SMALLEST_P}",
             ]
         )
     head = f"paired differences ({scores['resamples']} bootstrap resamples; error rate: below 0 is better)"

@@ -73,12 +73,11 @@ def simulate(
 
 
 def write_dataset(directory: Path, rows: Sequence[ManifestRow], *, positives: int = 10, negatives: int = 20) -> Path:
-    """A manifest and the specialist's training set, as `riskfuse build` and `riskfuse specialist` leave them."""
+    """A manifest and the specialist's marker, as `riskfuse build` and `riskfuse specialist` leave them."""
     directory.mkdir(parents=True, exist_ok=True)
     write_manifest(directory, rows)
-    answers = ["有"] * positives + ["无"] * negatives
-    examples = [{"messages": [{"role": "assistant", "content": answer}]} for answer in answers]
-    (directory / "second_train.json").write_text(json.dumps(examples), encoding="utf-8")
+    marker = {"train": {"positive_rows": positives, "negative_rows": negatives}}
+    (directory / "second.json").write_text(json.dumps(marker), encoding="utf-8")
     return directory
 
 
