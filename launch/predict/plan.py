@@ -13,6 +13,7 @@ from launch.predict.parts import PartHeader
 from launch.predict.rows import PhotoRow, rows_from_dataset, rows_from_list
 from launch.predict.worker import ScoringJob
 from launch.recipe import load_recipe
+from launch.training import has_gpu
 
 __all__ = ["part_header", "photo_rows", "scoring_job"]
 
@@ -50,9 +51,7 @@ def _device(config: PredictConfig) -> str:
         return config.device
     if config.engine == "ray" and config.address is not None:
         raise ConfigError("with --address, say --device cpu or --device cuda: only the cluster's nodes know theirs")
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if has_gpu() else "cpu"
 
 
 def part_header(config: PredictConfig, job: ScoringJob) -> PartHeader:

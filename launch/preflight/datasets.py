@@ -98,9 +98,9 @@ def _load(name: str, entry: dict[str, Any], directory: Path, media: Path) -> tup
     examples: list[Example] = []
     malformed: list[str] = []
     for number, row in enumerate(rows):
-        example, problem = _example(row, entry, media)
+        example, reason = _example(row, entry, media)
         if example is None:
-            malformed.append(f"row {number}: {problem}")
+            malformed.append(f"row {number}: {reason}")
         else:
             examples.append(example)
     findings = _summary(file, "are malformed: LLaMA-Factory would empty them", malformed)

@@ -1,0 +1,190 @@
+"""Preflight: a sound recipe has no findings; every planted mistake is found, and all of them at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from dataset_builders.sharegpt import conversation, write_dataset_info
+from launch.cli import main
+from launch.preflight import check_recipe
+from launch.preflight.length import ImageRules, image_rules, image_tokens
+from launch.recipe import TrainingRecipe, load_recipe
+from launch.training import has_gpu
+
+SIDE = 168
+
+
+@pytest.fixture
+def project(tmp_path, card, card_path, tiny_model):
+    """A data set of four photos and a sound recipe; returns a function that checks a changed one."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(4):
+        Image.new("RGB", (SIDE, SIDE), (i * 40, 90, 90)).save(data / f"{i}.png")
+    names = {f"{card.task}_{split}": split for split in ("train", "val")}
+    for split, photos in {"train": (0, 1, 2), "val": (3,)}.items():
+        write_rows(data / f"{split}.json", [example(card, f"{i}.png") for i in photos])
+    write_dataset_info(data, list(names), card)
+    recipe = {
+        "model_name_or_path": str(tiny_model),
+        "template": "qwen2_vl",
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "lora",
+        "lora_target": "all",
+        "image_min_pixels": 56 * 56,
+        "image_max_pixels": SIDE * SIDE,
+        "dataset_dir": str(data),
+        "dataset": f"{card.task}_train",
+        "eval_dataset": f"{card.task}_val",
+        "cutoff_len": 1024,
+        "output_dir": str(tmp_path / "saves"),
+    }
+
+    def check(task: Path | None = card_path, **changes):
+        path = tmp_path / "recipe.yaml"
+        content = {key: value for key, value in (recipe | changes).items() if value is not None}
+        path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        return check_recipe(path, task=task)
+
+    check.data, check.path = data, tmp_path / "recipe.yaml"
+    return check
+
+
+def example(card, image: str) -> dict:
+    return conversation(card.prompt("base"), image, card.answers("base")[1].text)
+
+
+def write_rows(path: Path, rows: list) -> None:
+    path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+
+
+def test_sound_recipe_has_no_findings(project):
+    assert project() == []
+    assert project(task=None) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "words"),
+    [
+        ({"learning_rat": 1}, "learning_rat", "learning_rate"),
+        ({"eval_dataset": None, "val_size": 0.1}, "val_size", "near-duplicates"),
+        ({"eval_dataset": None, "eval_strategy": "epoch"}, "eval_dataset", "without a data set"),
+        ({"deepspeed": "ds_configs/none.json"}, "deepspeed", "does not exist"),
+        ({"packing": True}, "packing", "neat_packing"),
+        ({"neat_packing": True, "cutoff_len": 1021}, "cutoff_len", "multiple of 8"),
+        ({"additional_target": "hazard_amplifer"}, "additional_target", "hazard_amplifer"),
+        ({"template": "qwen_vl2"}, "template", "no template"),
+        ({"template": "qwen"}, "template", "no photos"),
+        ({"template": "qwen3_vl"}, "template", "'qwen2_vl' for this model"),
+        ({"dataset": "elsewhere"}, "dataset", "does not register"),
+        ({"dataset": None}, "dataset", "no data set"),
+        ({"eval_dataset": "corridor_train"}, "eval_dataset", "for training and for validation"),
+        ({"dataset_dir": "nowhere"}, "dataset_dir", "does not exist"),
+        ({"cutoff_len": 256}, "cutoff_len", "36 of the largest photo"),
+        ({"model_name_or_path": "some/hub-model", "cutoff_len": 32}, "cutoff_len", "estimated"),
+    ],
+)
+def test_planted_mistake_is_an_error(project, changes, where, words):
+    errors = [finding for finding in project(**changes) if finding.level == "error"]
+    assert any(where in finding.where and words in str(finding) for finding in errors), errors
+    assert all(finding.remedy for finding in errors)
+
+
+def test_all_findings_in_one_list_and_exit_code(project, capsys):
+    project(learning_rat=1, packing=True, dataset="elsewhere")
+    assert main(["check", str(project.path)]) == 1
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("learning_rat", "packing", "elsewhere", "3 errors"))
+    project()
+    assert main(["check", str(project.path)]) == 0
+
+
+def test_malformed_conversations_and_missing_photos(project, card):
+    good, no_answer, two_photos, missing = (example(card, image) for image in ("0.png", "1.png", "2.png", "none.png"))
+    no_answer["messages"].pop()
+    two_photos["images"] *= 2
+    write_rows(project.data / "train.json", [good, no_answer, two_photos, {"messages": []}, missing])
+    found = [str(finding) for finding in project()]
+    assert any("3 are malformed" in text and "row 1" in text and "row 3" in text for text in found)
+    assert any("1 photos do not exist" in text and "none.png" in text for text in found)
+
+
+def test_no_json(project):
+    (project.data / "val.json").write_text("[{]", encoding="utf-8")
+    assert any("no JSON" in str(finding) for finding in project())
+
+
+def test_prompt_of_the_data_set_is_the_cards(project, card):
+    row = example(card, "0.png")
+    row["messages"][0]["content"] += "!"
+    row["messages"][2]["content"] = "?"
+    write_rows(project.data / "train.json", [row])
+    found = [str(finding) for finding in project()]
+    assert any("system text differs" in text for text in found)
+    assert any("answers differs" in text for text in found)
+    assert project(task=None) == []
+
+
+def test_pixel_budget_over_the_card_and_the_checkpoint_is_a_warning(project, card):
+    findings = project(image_max_pixels=card.pixel_budget.max_pixels + 1)
+    assert {finding.level for finding in findings} == {"warning"}
+    assert len(findings) == 2
+
+
+def test_finished_run_is_not_trained_again(project, tmp_path):
+    saves = tmp_path / "saves"
+    checkpoint = saves / "checkpoint-5"
+    checkpoint.mkdir(parents=True)
+    assert [finding.level for finding in project()] == ["warning"]
+    assert any("not resumed" in str(finding) for finding in project(overwrite_output_dir=True))
+    (saves / "all_results.json").write_text("{}")
+    (saves / "trainer_state.json").write_text('{"global_step": 10, "max_steps": 10}')
+    (finding,) = project()
+    assert finding.level == "error"
+    assert "finished run" in finding.problem
+
+
+def test_bf16_without_a_gpu_is_a_warning(project, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    has_gpu.cache_clear()
+    (finding,) = project(bf16=True)
+    has_gpu.cache_clear()
+    assert finding.level == "warning"
+    assert "no GPU" in finding.problem
+
+
+def test_predictions_agree_with_the_recipe(project, tmp_path):
+    project()
+    used = load_recipe(project.path).preprocessing
+    marker = tmp_path / "predictions" / "predictions.json"
+    marker.parent.mkdir()
+    marker.write_text(json.dumps({"components": {"preprocessing": used}}))
+    assert check_recipe(project.path, predictions=marker.parent) == []
+    marker.write_text(json.dumps({"components": {"preprocessing": used | {"image_max_pixels": 784}}}))
+    (finding,) = check_recipe(project.path, predictions=marker.parent)
+    assert "image_max_pixels" in finding.where
+
+
+@pytest.mark.parametrize("size", [(168, 168), (640, 480), (1000, 30), (20, 20), (3000, 10), (61, 247), (99, 101)])
+@pytest.mark.parametrize("limit", [SIDE * SIDE, 100 * 100])
+def test_image_tokens_are_those_of_the_processor(tiny_model, size, limit):
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_infer_args
+    from llamafactory.model import load_tokenizer
+
+    raw = {"model_name_or_path": str(tiny_model), "template": "qwen2_vl", "image_max_pixels": limit}
+    model_args, data_args, _, _ = get_infer_args(dict(raw))
+    module = load_tokenizer(model_args)
+    plugin = get_template_and_fix_tokenizer(module["tokenizer"], data_args).mm_plugin
+    grid = plugin.get_mm_inputs([Image.new("RGB", size)], [], [], [1], [], [], [], module["processor"])[
+        "image_grid_thw"
+    ]
+    rules = image_rules(TrainingRecipe(Path("recipe.yaml"), raw))
+    assert rules == ImageRules(1024, limit, 56 * 56, 168 * 168, 28)
+    assert image_tokens(*size, rules) == int(grid.prod()) // 4
