@@ -121,7 +121,9 @@ def load_scenes_config(path: Path) -> ScenesConfig:
     card = load_task_card(config.task)
     unknown = [label for label in config.grades.values() if label not in card.label_ids]
     if unknown:
-        raise ConfigError(f"{path}: grades name {', '.join(unknown)}, which {config.task} does not; it has {card.label_ids}")
+        raise ConfigError(
+            f"{path}: grades name {', '.join(unknown)}, which {config.task} does not; it has {card.label_ids}"
+        )
     return config
 
 
@@ -162,7 +164,9 @@ def make_boards(config: ScenesConfig, workers: int, say: Callable[[str], None]) 
         The output directory, which ends with scenes.json as its completion marker.
     """
     card = load_task_card(config.task)
-    stamp = content_hash([GENERATOR_VERSION, config.model_dump(mode="json", exclude={"out"}), card.model_dump(mode="json")])
+    stamp = content_hash(
+        [GENERATOR_VERSION, config.model_dump(mode="json", exclude={"out"}), card.model_dump(mode="json")]
+    )
     marker = config.out / "scenes.json"
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8")).get("stamp") == stamp:
         say(f"{config.out}: complete already")
@@ -257,7 +261,7 @@ def _contact_sheet(path: Path, config: ScenesConfig, card: TaskCard, across: int
     sheet = np.full((side * len(card.labels), side * across, 3), 255, np.uint8)
     for y, label in enumerate(card.labels):
         for x, row in enumerate([r for r in rows if r.truth == label.id == r.label][:across]):
-            photo = cv2.imread(str(config.out / board.name / row.name))
+            photo = np.asarray(cv2.imread(str(config.out / board.name / row.name)))
             small = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)
             sheet[y * side : (y + 1) * side, x * side : (x + 1) * side] = small
     with atomic_path(path) as temporary:

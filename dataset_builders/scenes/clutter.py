@@ -15,7 +15,14 @@ __all__ = ["bucket", "cardboard", "foam", "furniture", "person", "plant", "plast
 KRAFT: Color = (176, 132, 84)
 WOODS: tuple[Color, ...] = ((134, 92, 56), (170, 124, 78), (96, 62, 40), (206, 176, 132), (224, 218, 206))
 CLOTHS: tuple[Color, ...] = ((120, 60, 58), (80, 92, 116), (150, 136, 116), (92, 110, 84), (176, 160, 150))
-BRIGHTS: tuple[Color, ...] = ((200, 60, 60), (60, 110, 180), (70, 150, 90), (230, 200, 70), (235, 235, 235), (60, 60, 66))
+BRIGHTS: tuple[Color, ...] = (
+    (200, 60, 60),
+    (60, 110, 180),
+    (70, 150, 90),
+    (230, 200, 70),
+    (235, 235, 235),
+    (60, 60, 66),
+)
 
 
 def cardboard(f: Frame, rng: Generator, hard: float) -> None:
@@ -49,9 +56,15 @@ def plastic_box(f: Frame, rng: Generator, hard: float) -> None:
     half_u, half_w, high = rng.uniform(0.2, 0.3), rng.uniform(0.15, 0.22), rng.uniform(0.2, 0.32)
     f.shadow(half_u * 1.2, half_w * 1.3)
     f.box((-half_u, 0, -half_w), (half_u, high, half_w), color)
-    f.box((-half_u - 0.02, high, -half_w - 0.02), (half_u + 0.02, high + 0.04, half_w + 0.02), vary(rng, (236, 236, 238)))
+    f.box(
+        (-half_u - 0.02, high, -half_w - 0.02), (half_u + 0.02, high + 0.04, half_w + 0.02), vary(rng, (236, 236, 238))
+    )
     for u in (-half_u * 0.6, half_u * 0.6):
-        f.side([(u - 0.03, high - 0.08), (u + 0.03, high - 0.08), (u + 0.03, high), (u - 0.03, high)], BLACK, -half_w - 0.004)
+        f.side(
+            [(u - 0.03, high - 0.08), (u + 0.03, high - 0.08), (u + 0.03, high), (u - 0.03, high)],
+            BLACK,
+            -half_w - 0.004,
+        )
 
 
 def furniture(f: Frame, rng: Generator, hard: float) -> None:
@@ -140,7 +153,9 @@ def plant(f: Frame, rng: Generator, hard: float) -> None:
         a, r = rng.uniform(-1.25, 1.25), high * rng.uniform(0.5, 1.0)
         u, v, leaf = r * math.sin(a) * 0.6, 0.28 + r * math.cos(a) * 0.8, rng.uniform(0.03, 0.07)
         green = vary(rng, (52, 118, 54), 22)
-        f.side([(0, 0.26), (u - leaf, v - leaf), (u, v + leaf), (u + leaf, v - leaf * 0.5)], green, rng.uniform(-0.1, 0.1))
+        f.side(
+            [(0, 0.26), (u - leaf, v - leaf), (u, v + leaf), (u + leaf, v - leaf * 0.5)], green, rng.uniform(-0.1, 0.1)
+        )
 
 
 def bucket(f: Frame, rng: Generator, hard: float) -> None:
@@ -170,11 +185,16 @@ def person(f: Frame, rng: Generator, hard: float) -> None:
     stride = rng.uniform(0.02, 0.16)
     for s in (-1, 1):
         foot = s * (0.08 + stride)
-        f.side([(foot - 0.07, 0), (s * 0.09 - 0.08, 0.85 * scale), (s * 0.09 + 0.08, 0.85 * scale), (foot + 0.07, 0)], trousers)
+        f.side(
+            [(foot - 0.07, 0), (s * 0.09 - 0.08, 0.85 * scale), (s * 0.09 + 0.08, 0.85 * scale), (foot + 0.07, 0)],
+            trousers,
+        )
         f.side([(foot - 0.07, 0), (foot - 0.07, 0.07), (foot + 0.11, 0.05), (foot + 0.11, 0)], BLACK)
         hand = s * rng.uniform(0.28, 0.4)
         f.line([(s * 0.2, 1.38 * scale, 0), (hand, 1.08 * scale, 0), (hand * 1.05, 0.86 * scale, 0)], top, 0.1)
         f.disc((hand * 1.05, 0.84 * scale), 0.05, skin)
     f.side([(-0.19, 0.82 * scale), (-0.22, 1.42 * scale), (0.22, 1.42 * scale), (0.19, 0.82 * scale)], top)
     f.disc((0, 1.58 * scale), 0.115, skin)
-    f.side([(-0.12, 1.58 * scale), (-0.1, 1.7 * scale), (0.1, 1.7 * scale), (0.12, 1.58 * scale), (0, 1.64 * scale)], hair)
+    f.side(
+        [(-0.12, 1.58 * scale), (-0.1, 1.7 * scale), (0.1, 1.7 * scale), (0.12, 1.58 * scale), (0, 1.64 * scale)], hair
+    )

@@ -156,7 +156,9 @@ def _compose(grade: str, rng: Generator, hard: float, take: int) -> Scene | None
     hall = _hall(rng, hard, place)
     camera = _camera(rng, hall, take)
     canvas = Canvas(camera, (90, 90, 90))
-    {"corridor": places.paint_corridor, "street": places.paint_street, "room": places.paint_room}[place](canvas, rng, hall)
+    {"corridor": places.paint_corridor, "street": places.paint_street, "room": places.paint_room}[place](
+        canvas, rng, hall
+    )
     kinds = _contents(grade, rng, hard)
     blocked = grade == "combustible" or (grade == "ignition" and rng.random() < 0.3)
     spots = sorted(_place(kinds, rng, hall, hard, blocked), key=lambda spot: -spot[1][2])
@@ -190,7 +192,9 @@ def _hall(rng: Generator, hard: float, place: str) -> places.Hall:
         half, length, ambient = 4.0, 14.0, max(ambient, rng.uniform(0.35, 1.05))
     else:
         half, length = rng.uniform(0.85, 1.5), rng.uniform(5, 8 + 4 * hard)
-    burning = [z for z in np.arange(rng.uniform(1, 2.5), length, rng.uniform(2.2, 3.5)) if rng.random() > 0.25 + 0.3 * dark]
+    burning = [
+        z for z in np.arange(rng.uniform(1, 2.5), length, rng.uniform(2.2, 3.5)) if rng.random() > 0.25 + 0.3 * dark
+    ]
     return places.Hall(half, rng.uniform(2.4, 3.0), length, tuple(burning), ambient)
 
 
@@ -222,7 +226,7 @@ def _contents(grade: str, rng: Generator, hard: float) -> list[str]:
             things = _some(rng, COMBUSTIBLE, 1, 3 if rng.random() > 0.5 * hard else 1) + _some(rng, HARMLESS, 0, 3)
     elif grade == "few":
         look_alike = rng.random() < 0.2 + 0.3 * hard
-        things = ["bicycle"] + _some(rng, HARMLESS, 0, 2) if look_alike else _some(rng, HARMLESS, 1, FEW_AT_MOST)
+        things = ["bicycle", *_some(rng, HARMLESS, 0, 2)] if look_alike else _some(rng, HARMLESS, 1, FEW_AT_MOST)
     elif grade == "clear":
         things = []
     else:
@@ -253,7 +257,10 @@ def _place(
             if anchors and rng.random() < 0.25 + 0.4 * hard:
                 ax, az = anchors[int(rng.integers(len(anchors)))]
                 x, z = ax + rng.normal(0, 0.18), max(az - rng.uniform(0.25, 0.7), 1.5)
-            origin, yaw = (x, 0.0, z), -side * (math.pi / 2 - rng.uniform(0.15, 1.25)) + (math.pi if rng.random() < 0.25 else 0)
+            origin, yaw = (
+                (x, 0.0, z),
+                -side * (math.pi / 2 - rng.uniform(0.15, 1.25)) + (math.pi if rng.random() < 0.25 else 0),
+            )
             anchors.append((x, z))
         spots.append((kind, origin, yaw))
     return spots

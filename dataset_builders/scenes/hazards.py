@@ -42,7 +42,11 @@ def ebike(f: Frame, rng: Generator, hard: float) -> None:
         low = rng.uniform(0.35, 0.6)
         start, stop = (-0.8, rng.uniform(0.0, 0.5)) if rng.random() < 0.5 else (rng.uniform(-0.5, 0.0), 0.75)
         f.side([(start, low), (start + 0.1, 0.82), (0.0, 0.86), (stop - 0.1, 1.02), (stop, low + 0.05)], cloth, -0.2)
-        f.line([(start + 0.25, low + 0.05, -0.21), (start + 0.35, 0.8, -0.21)], (cloth[0] * 0.7, cloth[1] * 0.7, cloth[2] * 0.7), 0.02)
+        f.line(
+            [(start + 0.25, low + 0.05, -0.21), (start + 0.35, 0.8, -0.21)],
+            (cloth[0] * 0.7, cloth[1] * 0.7, cloth[2] * 0.7),
+            0.02,
+        )
 
 
 def _scooter(f: Frame, rng: Generator) -> None:
@@ -125,7 +129,9 @@ def battery(f: Frame, rng: Generator, hard: float) -> None:
             (half_u * 0.6, top, 0)], BLACK, 0.025)  # fmt: skip
     f.disc((half_u * 0.55, top + 0.02), 0.03, (210, 36, 36), -half_w * 0.5)
     if rng.random() < 0.75:  # its lead runs over the floor to a socket
-        _slack_line(f, rng, (half_u, top, 0), (rng.uniform(0.5, 1.0), rng.uniform(0.3, 0.9), 0.3), rng.uniform(0.3, 0.5))
+        _slack_line(
+            f, rng, (half_u, top, 0), (rng.uniform(0.5, 1.0), rng.uniform(0.3, 0.9), 0.3), rng.uniform(0.3, 0.5)
+        )
 
 
 def charging_wire(f: Frame, rng: Generator, hard: float) -> None:

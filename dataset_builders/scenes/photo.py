@@ -31,7 +31,7 @@ def degrade(rgb_HWC: NDArray[np.uint8], rng: Generator, hard: float, ambient: fl
     cast = rng.normal(1, 0.03 + 0.03 * hard, 3).astype(np.float32)
     photo *= (stains * vignette * np.float32(gain))[..., None] * cast
     sigma = rng.uniform(0.3, 0.9 + 0.9 * hard)
-    photo = cv2.GaussianBlur(photo, (0, 0), sigma)
+    photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), sigma), np.float32)
     if rng.random() < 0.08 + 0.22 * hard:
         photo = _shake(photo, rng, hard)
     noise = rng.uniform(1.5, 4 + 5 * hard) * (1.6 if ambient < 0.45 else 1.0)
@@ -47,4 +47,4 @@ def _shake(photo: NDArray[np.float32], rng: Generator, hard: float) -> NDArray[n
     t = np.linspace(-(length - 1) / 2, (length - 1) / 2, 4 * length)
     rows, cols = (np.rint(t * f(angle) + (length - 1) / 2).astype(int) for f in (np.sin, np.cos))
     kernel[rows, cols] = 1
-    return cv2.filter2D(photo, -1, kernel / kernel.sum())
+    return np.asarray(cv2.filter2D(photo, -1, kernel / kernel.sum()), np.float32)

@@ -73,7 +73,9 @@ def paint_corridor(canvas: Canvas, rng: Generator, hall: Hall) -> None:
     if rng.random() < 0.5:  # exit sign, green as ISO 3864 has it
         z, y = rng.uniform(0.5, 1.0) * far, h - 0.35
         canvas.polygon([(-0.25, y, z), (0.25, y, z), (0.25, y + 0.18, z), (-0.25, y + 0.18, z)], (20, 140, 70))
-        canvas.polygon([(-0.1, y + 0.04, z - 0.01), (0.05, y + 0.04, z - 0.01), (0.0, y + 0.14, z - 0.01)], (235, 245, 235))
+        canvas.polygon(
+            [(-0.1, y + 0.04, z - 0.01), (0.05, y + 0.04, z - 0.01), (0.0, y + 0.14, z - 0.01)], (235, 245, 235)
+        )
 
 
 def _tiles(canvas: Canvas, rng: Generator, hall: Hall, floor: Color) -> None:
@@ -96,12 +98,16 @@ def _doors(canvas: Canvas, rng: Generator, hall: Hall) -> None:
                 tone = _lit(color, k)
                 canvas.polygon([(x, 0, z), (x, 2.08, z), (x, 2.08, z + 0.98), (x, 0, z + 0.98)], _lit(tone, 0.7))
                 canvas.polygon([(x, 0, z + 0.06), (x, 2.0, z + 0.06), (x, 2.0, z + 0.92), (x, 0, z + 0.92)], tone)
-                canvas.polygon([(x, 1.0, z + 0.12), (x, 1.1, z + 0.12), (x, 1.1, z + 0.2), (x, 1.0, z + 0.2)], (190, 180, 150))
+                canvas.polygon(
+                    [(x, 1.0, z + 0.12), (x, 1.1, z + 0.12), (x, 1.1, z + 0.2), (x, 1.0, z + 0.2)], (190, 180, 150)
+                )
                 if rng.random() < 0.4:  # paper strips beside and over the door
                     red = _lit((196, 36, 32), k)
                     canvas.polygon([(x, 2.1, z), (x, 2.25, z), (x, 2.25, z + 0.98), (x, 2.1, z + 0.98)], red)
                     for strip in (z - 0.14, z + 1.0):
-                        canvas.polygon([(x, 0.8, strip), (x, 2.0, strip), (x, 2.0, strip + 0.12), (x, 0.8, strip + 0.12)], red)
+                        canvas.polygon(
+                            [(x, 0.8, strip), (x, 2.0, strip), (x, 2.0, strip + 0.12), (x, 0.8, strip + 0.12)], red
+                        )
             z += rng.uniform(1.8, 3.4)
 
 
@@ -127,7 +133,11 @@ def _far_end(canvas: Canvas, rng: Generator, hall: Hall) -> None:
 def paint_poster(f: Frame, rng: Generator, hard: float) -> None:
     """A poster on the wall: notices, pictures, and at times a prohibition sign that shows a two-wheeler."""
     half, low, high = rng.uniform(0.2, 0.38), rng.uniform(1.0, 1.3), rng.uniform(1.6, 1.95)
-    f.side([(-half, low), (half, low), (half, high), (-half, high)], pick(rng, ((240, 238, 230), (236, 220, 120), (90, 150, 200))), 0.0)
+    f.side(
+        [(-half, low), (half, low), (half, high), (-half, high)],
+        pick(rng, ((240, 238, 230), (236, 220, 120), (90, 150, 200))),
+        0.0,
+    )
     middle = (low + high) / 2
     if rng.random() < 0.3 + 0.4 * hard:
         radius = min(half, (high - low) / 2) * 0.8
@@ -141,7 +151,11 @@ def paint_poster(f: Frame, rng: Generator, hard: float) -> None:
         f.line([(-0.7 * radius, middle + 0.7 * radius, -0.007), (0.7 * radius, middle - 0.7 * radius, -0.007)],
                (200, 30, 34), 0.16 * radius)  # fmt: skip
         return
-    f.side([(-half, high - 0.12), (half, high - 0.12), (half, high), (-half, high)], pick(rng, ((190, 40, 40), (40, 90, 160))), -0.004)
+    f.side(
+        [(-half, high - 0.12), (half, high - 0.12), (half, high), (-half, high)],
+        pick(rng, ((190, 40, 40), (40, 90, 160))),
+        -0.004,
+    )
     for v in np.arange(low + 0.08, high - 0.16, 0.08):
         f.line([(-half * 0.8, v, -0.005), (half * rng.uniform(0.2, 0.8), v, -0.005)], (90, 90, 92), 0.02)
 
@@ -161,11 +175,15 @@ def paint_room(canvas: Canvas, rng: Generator, hall: Hall) -> None:
         canvas.line([(x, 0, 0.6), (x, 0, far)], _lit(floor, 0.85 * hall.ambient), 0.006)
     x, half = rng.uniform(-w * 0.5, w * 0.5), rng.uniform(0.6, 1.1)
     z = far - 0.01
-    canvas.polygon([(x - half, 0.9, z), (x + half, 0.9, z), (x + half, 2.2, z), (x - half, 2.2, z)], vary(rng, (206, 224, 240)))
+    canvas.polygon(
+        [(x - half, 0.9, z), (x + half, 0.9, z), (x + half, 2.2, z), (x - half, 2.2, z)], vary(rng, (206, 224, 240))
+    )
     curtain = pick(rng, ((170, 90, 80), (120, 140, 160), (210, 196, 160), (110, 130, 100)))
     for s in (-1, 1):
         edge = x + s * half
-        canvas.polygon([(edge - 0.25, 0.2, z), (edge + 0.25, 0.2, z), (edge + 0.25, 2.35, z), (edge - 0.25, 2.35, z)], curtain)
+        canvas.polygon(
+            [(edge - 0.25, 0.2, z), (edge + 0.25, 0.2, z), (edge + 0.25, 2.35, z), (edge - 0.25, 2.35, z)], curtain
+        )
     rug = pick(rng, ((150, 60, 60), (90, 110, 140), (190, 170, 130)))
     canvas.polygon([(-1, 0.003, 2), (1, 0.003, 2), (1, 0.003, far * 0.7), (-1, 0.003, far * 0.7)], rug)
 
@@ -182,10 +200,14 @@ def paint_street(canvas: Canvas, rng: Generator, hall: Hall) -> None:
             deep, high, tone = rng.uniform(6, 12), rng.uniform(4, 16), _lit(pick(rng, (*WALLS, (150, 90, 70))), k)
             near = max(z - deep, 1.0)
             canvas.polygon([(x, 0, near), (x, high, near), (x, high, z), (x, 0, z)], tone)
-            canvas.polygon([(x, 0, near), (x, high, near), (x + side * 20, high, near), (x + side * 20, 0, near)], _lit(tone, 0.85))
+            canvas.polygon(
+                [(x, 0, near), (x, high, near), (x + side * 20, high, near), (x + side * 20, 0, near)], _lit(tone, 0.85)
+            )
             for y in np.arange(1.2, high - 1, 2.8):
                 for zz in np.arange(near + 0.8, z - 1, 2.6):
-                    canvas.polygon([(x, y, zz), (x, y + 1.4, zz), (x, y + 1.4, zz + 1.2), (x, y, zz + 1.2)], _lit((70, 86, 104), k))
+                    canvas.polygon(
+                        [(x, y, zz), (x, y + 1.4, zz), (x, y + 1.4, zz + 1.2), (x, y, zz + 1.2)], _lit((70, 86, 104), k)
+                    )
             z -= deep
     for _ in range(int(rng.integers(1, 4))):
         f = Frame(canvas, (rng.uniform(-6, 6), 0, rng.uniform(5, 20)), rng.uniform(-0.3, 0.3), light=k)

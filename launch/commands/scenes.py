@@ -21,6 +21,8 @@ def run(args: argparse.Namespace) -> int:
     """Render."""
     from dataset_builders.scenes.board import load_scenes_config, make_boards
 
-    out = make_boards(load_scenes_config(args.config), args.workers, lambda line: print(line, file=sys.stderr, flush=True))
+    out = make_boards(
+        load_scenes_config(args.config), args.workers, lambda line: print(line, file=sys.stderr, flush=True)
+    )
     print(f"photos and label lists: {out}\nto look at: {out / 'contact_sheet.png'}")
     return 0

@@ -7,6 +7,7 @@ shows, then the language model on questions about the photo.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from dataset_builders.task_card import load_task_card
@@ -31,9 +32,8 @@ def main() -> None:
     from launch.tiny_base.scenes import render_scenes
     from launch.tiny_base.vision import pretrain_vision
 
-    def say(line: str) -> None:
-        print(line, flush=True)
-
+    torch.set_num_threads(1)
+    say = partial(print, flush=True)  # pickles, as a function of this module would not
     cards = [load_task_card(path) for path in args.cards]
     tokenizer = build_tokenizer(tokenizer_texts(cards), VOCABULARY)
     model = build_model(tokenizer, SEED)

@@ -36,7 +36,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         vocab_size: Upper bound, special tokens included.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2TokenizerFast
+    from transformers import Qwen2Tokenizer
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -53,7 +53,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    wrapped = Qwen2TokenizerFast(
+    wrapped = Qwen2Tokenizer(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -70,7 +70,9 @@ def build_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2_5_VLForC
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     def token(name: str) -> int:
-        return int(tokenizer.convert_tokens_to_ids(name))
+        number = tokenizer.convert_tokens_to_ids(name)
+        assert isinstance(number, int)
+        return number
 
     vision: dict[str, Any] = {
         "depth": 6, "hidden_size": 96, "num_heads": 4, "intermediate_size": 192, "out_hidden_size": 128,
@@ -104,7 +106,7 @@ def build_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2_5_VLForC
 def save_checkpoint(
     directory: Path, model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Write model, tokenizer and image processor as ``from_pretrained`` expects them, all weights in one float32 file."""
+    """Write model, tokenizer and image processor as ``from_pretrained`` expects them; weights are one float32 file."""
     from transformers import Qwen2VLImageProcessor
 
     directory.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def _chunk(directory: str, start: int, stop: int) -> list[dict[str, object]]:
         scene = render_scene(grade, STREAM, index, hard=float(rng.uniform(0.1, 1.0)))
         # As the boards' photos: through JPEG once.
         code = cv2.imencode(".jpg", scene.rgb_HWC[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 95))])[1]
-        photo = cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1]
+        photo = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1]
         for size in SIZES:
             arrays[size][index] = cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA)
         truths[index] = _truth(scene)
@@ -75,9 +75,7 @@ def render_scenes(directory: Path, count: int, workers: int = 2) -> None:
     np.lib.format.open_memmap(directory / "truth.npy", "w+", np.uint32, (count, PATCHES, PATCHES)).flush()
     starts = range(0, count, CHUNK)
     with ProcessPoolExecutor(workers) as pool:
-        chunks = list(
-            pool.map(_chunk, [str(directory)] * len(starts), starts, [min(s + CHUNK, count) for s in starts])
-        )
+        chunks = list(pool.map(_chunk, [str(directory)] * len(starts), starts, [min(s + CHUNK, count) for s in starts]))
     rows = [row for chunk in chunks for row in chunk]
     write_json(marker, {"settings": [GENERATOR_VERSION, count], "places": PLACES, "kinds": KINDS, "rows": rows})
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_builders.scenes.compose import KINDS, PLACES
+from launch.tiny_base.parallel import average_gradients, part_of, train_in_parallel
 from launch.tiny_base.scenes import PATCHES, load_scenes
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["patchify", "pretrain_vision", "truth_of_tokens"]
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, as Qwen2-VL uses
 # (side in pixels, scenes a step, steps): small photos first, since most of what is to learn shows there too.
-PHASES = ((112, 64, 1500), (168, 48, 1200), (252, 24, 200))
+PHASES = ((112, 64, 1500), (168, 48, 950), (252, 24, 150))
 HELD_OUT = 1000  # the last scenes, for the report
 PEAK_RATE = 2e-3
 
@@ -68,8 +69,10 @@ def truth_of_tokens(truth_BGG: NDArray[np.uint32], cells: int, merge_order: bool
     return pooled.reshape(len(truth_BGG), -1)
 
 
-def _batches(directory: Path, side: int, size: int, steps: int, seed: int) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
-    """Batches of (uint8 photos, truth grids, place numbers), flipped and brightened at random."""
+def _batches(
+    directory: Path, side: int, size: int, steps: int, seed: int, part: slice
+) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+    """One process's part of each batch: (uint8 photos, truth grids, place numbers), flipped at random."""
     import cv2
 
     photos, truth, rows = load_scenes(directory)
@@ -78,11 +81,12 @@ def _batches(directory: Path, side: int, size: int, steps: int, seed: int) -> It
     rng = np.random.default_rng([seed, side])
     order = np.concatenate([rng.permutation(len(rows) - HELD_OUT) for _ in range(steps * size // len(rows) + 2)])
     for step in range(steps):
-        take = np.sort(order[step * size : (step + 1) * size])
+        take = order[step * size : (step + 1) * size]
+        flip = rng.random(size)[part] < 0.5
+        take = take[part]
         rgb, grid = source[take], truth[take]
         if side < 168:
             rgb = np.stack([cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA) for photo in rgb])
-        flip = rng.random(size) < 0.5
         rgb = np.where(flip[:, None, None, None], rgb[:, :, ::-1], rgb)
         grid = np.where(flip[:, None, None], grid[:, :, ::-1], grid)
         yield rgb, grid, places[take]
@@ -104,8 +108,13 @@ def pretrain_vision(visual: torch.nn.Module, directory: Path, seed: int, say: Ca
         visual: The vision tower of a tiny Qwen2.5-VL.
         directory: Written by ``render_scenes``.
         seed: Of the heads and of the order.
-        say: Takes progress lines.
+        say: Takes progress lines; must pickle.
     """
+    train_in_parallel(visual, _train, directory, seed, say)
+
+
+def _train(rank: int, visual: torch.nn.Module, directory: Path, seed: int, say: Callable[[str], None]) -> None:
+    """One process of the training; the first one reports."""
     import torch
     from torch.nn import functional
 
@@ -113,17 +122,17 @@ def pretrain_vision(visual: torch.nn.Module, directory: Path, seed: int, say: Ca
     outputs = len(KINDS) + len(PLACES)
     heads = torch.nn.ModuleList([torch.nn.Linear(96, outputs), torch.nn.Linear(128, outputs)])
     for head in heads:  # most patches show nothing
-        torch.nn.init.constant_(head.bias[: len(KINDS)], -3.0)
+        torch.nn.init.constant_(head.get_parameter("bias")[: len(KINDS)], -3.0)
     weights = [*visual.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
     total, done, started = sum(steps for _, _, steps in PHASES), 0, time.monotonic()
     positive = torch.cat([torch.full((len(KINDS),), 3.0), torch.ones(len(PLACES))])
     for side, size, steps in PHASES:
-        for rgb, grid, places in _batches(directory, side, size, steps, seed):
+        for rgb, grid, places in _batches(directory, side, size, steps, seed, part_of(size, rank)):
             rate = PEAK_RATE * min(1.0, (done + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * done / total)) + 1e-5
             optimizer.param_groups[0]["lr"] = rate
             photo = torch.from_numpy(rgb).float() / 255
-            photo = (photo * torch.empty(size, 1, 1, 1).uniform_(0.8, 1.2)).clamp(0, 1)
+            photo = (photo * torch.empty(len(photo), 1, 1, 1).uniform_(0.8, 1.2)).clamp(0, 1)
             logits = _token_logits(visual, heads, photo)
             cells = side // 14
             targets = [
@@ -136,12 +145,14 @@ def pretrain_vision(visual: torch.nn.Module, directory: Path, seed: int, say: Ca
             loss = losses[0] + losses[1]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            average_gradients(weights)
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             done += 1
-            if done % 50 == 0:
+            if done % 50 == 0 and rank == 0:
                 say(f"vision {done}/{total} side {side} loss {loss.item():.4f} {time.monotonic() - started:.0f} s")
-    say(_report(visual, heads, directory))
+    if rank == 0:
+        say(_report(visual, heads, directory))
 
 
 def _token_logits(visual: torch.nn.Module, heads: torch.nn.ModuleList, photo: torch.Tensor) -> list[torch.Tensor]:
@@ -159,7 +170,7 @@ def _report(visual: torch.nn.Module, heads: torch.nn.ModuleList, directory: Path
     """F1 a kind of "does any merged token show it?" on the held-out scenes at 168 pixels."""
     import torch
 
-    photos, truth, rows = load_scenes(directory)
+    photos, _, rows = load_scenes(directory)
     found, there = [], []
     with torch.inference_mode():
         for start in range(len(rows) - HELD_OUT, len(rows), 50):
