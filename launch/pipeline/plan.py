@@ -155,7 +155,7 @@ def _train(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage, f
         shown = [f"{key}={environment[key]}" for key in _SHOWN if key in environment]
         words = [*shown, "llamafactory-cli", "train", str(path)]
         train = Command(tuple(training_command(path)), " ".join(words), environment)
-        return [_riskfuse("check", path), train]
+        return [_riskfuse("check", path, "--task", config.task), train]
 
     return Step(
         name=f"train_{role}",

@@ -1,0 +1,170 @@
+"""The main job from scenes to b-submit.txt, with two DeepSpeed processes, two Ray actors and two kill -9 on the way.
+
+The model has the real classes and random weights: the test shows that the way works, not that the answers are right.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dataset_builders.task_card import TaskCard
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 900
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def write_yaml(path: Path, value: dict) -> Path:
+    path.write_text(yaml.safe_dump(value, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def write_scenes(directory: Path) -> Path:
+    scenes = yaml.safe_load((ROOT / "recipes/tiny/scenes.yaml").read_text(encoding="utf-8"))
+    train, board = (dict.fromkeys(scenes["grades"].values(), count) for count in (12, 6))
+    return write_yaml(
+        directory / "scenes.yaml",
+        scenes
+        | {"task": str(ROOT / scenes["task"]), "out": str(directory / "scenes")}
+        | {
+            "boards": [{"name": "train", "stream": 901, "counts": train}, {"name": "b", "stream": 902, "counts": board}]
+        },
+    )
+
+
+def write_data(directory: Path) -> Path:
+    sources = [
+        {"kind": "label_list", "name": name, "role": role, "path": f"scenes/{name}.txt", "images": f"scenes/{name}"}
+        for name, role in (("train", "train"), ("b", "test"))
+    ]
+    config = {"task": str(ROOT / "recipes/tasks/corridor.yaml"), "out": "data", "folds": 3, "sources": sources}
+    return write_yaml(directory / "data.yaml", config)
+
+
+def write_pipeline(directory: Path, model: Path) -> Path:
+    overrides = {
+        "model_name_or_path": str(model),
+        "deepspeed": str(ROOT / "ds_configs/zero2.json"),
+        "per_device_train_batch_size": 2,
+        "max_steps": 6,
+        "save_steps": 2,
+        "logging_steps": 1,
+    }
+    pipeline = {
+        "name": "smoke",
+        "task": str(ROOT / "recipes/tasks/corridor.yaml"),
+        "prepare": {
+            "command": ["riskfuse", "scenes", str(write_scenes(directory)), "--workers", "2"],
+            "inputs": ["scenes.yaml"],
+            "outputs": ["scenes/train.txt", "scenes/b.txt"],
+        },
+        "data": str(write_data(directory)),
+        "base": {"recipe": str(ROOT / "recipes/tiny/base.yaml"), "overrides": overrides},
+        "specialist": {
+            "recipe": str(ROOT / "recipes/tiny/high_risk.yaml"),
+            "overrides": overrides | {"max_steps": 2},
+            "splits": ["val", "test"],
+        },
+        "training": {"processes": 2},
+        "inference": {"engine": "ray", "workers": 2, "options": ["--shard-size", "8", "--batch-size", "4"]},
+        "decision": {"options": ["--resamples", "50"]},
+    }
+    return write_yaml(directory / "pipeline.yaml", pipeline)
+
+
+class Pipeline:
+    """``riskfuse run`` in a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.output = ""
+
+    def run(self) -> str:
+        """Run to the end; returns what was printed."""
+        command = [sys.executable, "-m", "launch.cli", "run", "pipeline.yaml"]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def kill_when(self, reached: Callable[[], bool]) -> None:
+        """Start, and kill -9 the pipeline alone as soon as a state is reached; its children notice nothing."""
+        command = [sys.executable, "-m", "launch.cli", "run", "pipeline.yaml"]
+        with (self.directory / "killed.log").open("a") as log:
+            process = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log, env=os.environ.copy())
+        deadline = time.monotonic() + PATIENCE_S
+        while not reached():
+            assert process.poll() is None, (self.directory / "killed.log").read_text()
+            assert time.monotonic() < deadline, (self.directory / "killed.log").read_text()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def log(self, step: str) -> str:
+        return (self.directory / f"runs/smoke/logs/{step}.log").read_text(encoding="utf-8", errors="replace")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_model) -> Pipeline:
+    """A pipeline that was killed in training and in prediction and then went on to the end."""
+    directory = tmp_path_factory.mktemp("smoke")
+    write_pipeline(directory, tiny_model)
+    pipeline = Pipeline(directory)
+    pipeline.kill_when(lambda: (directory / "saves/smoke/base/checkpoint-2/trainer_state.json").is_file())
+    pipeline.kill_when(lambda: any(directory.glob("predictions/smoke/base/part-*.parquet")))
+    pipeline.output = pipeline.run()
+    return pipeline
+
+
+def test_submission_has_the_list_s_names_in_order(finished, card: TaskCard):
+    rows = (finished.directory / "runs/smoke/fusion/b-submit.txt").read_text(encoding="utf-8").splitlines()
+    names = (finished.directory / "scenes/b_names.txt").read_text(encoding="utf-8").splitlines()
+    assert [row.split("\t")[0] for row in rows] == names
+    assert {row.split("\t")[1] for row in rows} <= {label.text for label in card.labels}
+
+
+def test_summary_shows_all_systems_and_places(finished):
+    for words in ("base only", "override", "fused", "majority", "chance", "b-submit.txt", "together"):
+        assert words in finished.output
+
+
+def test_killed_training_went_on_from_its_checkpoint(finished):
+    assert "Resuming training from" in finished.log("train_base")
+    assert "NPROC_PER_NODE=2" in finished.log("train_base")
+
+
+def test_killed_prediction_gives_the_same_bytes_as_a_quiet_one(finished):
+    """Two Ray actors that were killed on the way, against one process that was not."""
+    out = finished.directory / "again"
+    words = ["predict", "--recipe", "runs/smoke/recipes/base.yaml", "--task", ROOT / "recipes/tasks/corridor.yaml"]
+    words += ["--stage", "base", "--data", "data", "--splits", "train,val,test", "--out", out]
+    words += ["--engine", "local", "--shard-size", "8", "--batch-size", "4"]
+    command = [sys.executable, "-m", "launch.cli", *map(str, words)]
+    subprocess.run(command, cwd=finished.directory, check=True, capture_output=True)
+    parts = sorted(path.name for path in out.glob("part-*.parquet"))
+    assert len(parts) > 2
+    for name in parts:
+        assert (out / name).read_bytes() == (finished.directory / "predictions/smoke/base" / name).read_bytes(), name
+
+
+def test_second_run_finds_everything_complete(finished):
+    adapter = finished.directory / "saves/smoke/base/adapter_model.safetensors"
+    before = adapter.stat().st_mtime_ns
+    assert finished.run().count(": complete") == 8
+    assert adapter.stat().st_mtime_ns == before
+
+
+def test_changed_decision_repeats_fusion_alone(finished):
+    path = finished.directory / "pipeline.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    write_yaml(path, config | {"decision": {"options": ["--resamples", "60"]}})
+    output = finished.run()
+    assert output.count(": complete") == 7
+    assert "the configuration changed" in output
