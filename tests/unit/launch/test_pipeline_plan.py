@@ -1,0 +1,104 @@
+"""What a pipeline's steps depend on: what decides a result counts, what does not decide it does not."""
+
+from pathlib import Path
+
+import pytest
+
+from dataset_builders.errors import ConfigError
+from launch.pipeline.config import PipelineConfig, load_pipeline_config
+from launch.pipeline.plan import plan_steps, resolve_recipe, write_recipes
+from launch.pipeline.step import Step
+from launch.recipe import load_recipe
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def config(monkeypatch) -> PipelineConfig:
+    monkeypatch.chdir(ROOT)
+    return load_pipeline_config("recipes/tiny/demo.yaml")
+
+
+def changed(config: PipelineConfig, **parts: dict) -> PipelineConfig:
+    values = config.model_dump()
+    for part, change in parts.items():
+        values[part] = {**values[part], **change}
+    return PipelineConfig.model_validate(values)
+
+
+def step(config: PipelineConfig, name: str) -> Step:
+    return next(step for step in plan_steps(config) if step.name == name)
+
+
+def test_order(config):
+    assert [step.name for step in plan_steps(config)] == [
+        "prepare",
+        "build",
+        "train_base",
+        "predict_base",
+        "specialist_set",
+        "train_specialist",
+        "predict_specialist",
+        "fuse",
+    ]
+
+
+def test_each_step_reads_what_an_earlier_one_wrote(config):
+    steps = plan_steps(config)
+    written = [output for step in steps for output in step.outputs]
+    for later in steps[1:]:
+        sources = [*later.inputs, *later.listings]
+        assert any(output == path or path in output.parents for path in sources for output in written), later.name
+
+
+def test_number_of_workers_does_not_decide_a_prediction(config):
+    other = changed(config, inference={"engine": "local", "workers": 1})
+    assert step(config, "predict_base").settings == step(other, "predict_base").settings
+    assert step(config, "predict_base").make_commands() != step(other, "predict_base").make_commands()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "decides"),
+    [
+        ("learning_rate", 1e-5, True),
+        ("image_max_pixels", 784, True),
+        ("logging_steps", 1, False),
+        ("save_steps", 9, False),
+    ],
+)
+def test_which_keys_of_a_recipe_decide_a_training(config, key, value, decides):
+    other = changed(config, base={"overrides": {**config.base.overrides, key: value}})
+    assert (step(config, "train_base").settings != step(other, "train_base").settings) == decides
+
+
+def test_number_of_processes_decides_a_training(config):
+    other = changed(config, training={"processes": 1})
+    assert step(config, "train_base").settings != step(other, "train_base").settings
+
+
+def test_resolved_recipe_is_what_llamafactory_would_merge(config, tmp_path):
+    config = config.model_copy(update={"runs": tmp_path})
+    write_recipes(config)
+    written = load_recipe(tmp_path / "recipes" / "base.yaml").raw
+    assert written == resolve_recipe(config, "base")
+    own = dict(load_recipe(config.base.recipe).raw)
+    differing = {key for key in written if written[key] != own.get(key)}
+    assert differing == {*config.base.overrides, "dataset_dir", "output_dir"}
+    assert written["output_dir"] == "saves/demo/base"
+
+
+def test_pipelines_share_no_output(config):
+    names = ("demo", "board", "elpv")
+    owned = [
+        {path for step in plan_steps(load_pipeline_config(f"recipes/tiny/{name}.yaml")) for path in step.owned}
+        for name in names
+    ]
+    assert not owned[0] & owned[1]
+    assert not owned[1] & owned[2]
+    assert not owned[0] & owned[2]
+
+
+def test_task_of_data_and_pipeline_must_agree(config):
+    other = config.model_copy(update={"task": Path("recipes/tasks/elpv.yaml")})
+    with pytest.raises(ConfigError, match="give both the same"):
+        plan_steps(other)
