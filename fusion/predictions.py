@@ -117,20 +117,23 @@ def _read_marker(directory: Path) -> dict[str, Any]:
 
 
 def _read_shard(path: Path, answers: tuple[str, ...]) -> pa.Table:
+    columns = [*FIXED_COLUMNS, *(LOGP_PREFIX + answer for answer in answers)]
     try:
-        schema = pq.read_schema(path)
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            table = file.read([name for name in columns if name in names])
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a Parquet file ({error}); remove it and predict again") from error
-    got = [name.removeprefix(LOGP_PREFIX) for name in schema.names if name.startswith(LOGP_PREFIX)]
+    got = [name.removeprefix(LOGP_PREFIX) for name in names if name.startswith(LOGP_PREFIX)]
     if sorted(got) != sorted(answers):
         raise DataError(
             f"{path}: answers {', '.join(got) or '(none)'}, but the task card's stage has {', '.join(answers)}; "
             "give the predictions of the right stage and task"
         )
-    missing = [name for name in FIXED_COLUMNS if name not in schema.names]
+    missing = [name for name in FIXED_COLUMNS if name not in names]
     if missing:
         raise DataError(f"{path}: lacks the columns {', '.join(missing)}; predict again with this version")
-    return pq.read_table(path, columns=[*FIXED_COLUMNS, *(LOGP_PREFIX + answer for answer in answers)])
+    return table.select(columns)
 
 
 def _fingerprint(table: pa.Table, path: Path) -> str:

@@ -123,14 +123,14 @@ def test_interval_covers_the_true_score_about_as_often_as_it_says():
     assert 0.90 <= covered / 200 <= 0.99
 
 
-def test_two_thousand_resamples_of_a_thousand_rows_take_less_than_two_seconds():
+def test_two_thousand_resamples_of_a_thousand_rows_take_less_than_two_seconds_of_computing():
     import time
 
     rng = np.random.default_rng(6)
     true, *systems = rng.integers(0, 5, (7, 1000))  # unrelated systems: the most cells that there can be
-    started = time.perf_counter()
+    started = time.process_time()  # not the clock on the wall: other tests may share the machine
     resample_confusions(true, systems, 5, resamples=2000, rng=rng)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_mcnemar_counts_only_rows_where_one_of_two_errs():
