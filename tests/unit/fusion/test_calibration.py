@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.calibration import (
@@ -63,6 +63,7 @@ def test_probability_zero_and_mass_off_the_answers_are_fine():
     assert np.isfinite(log_loss(found[:1], np.array([1])))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-50, 0), min_size=3, max_size=3), min_size=1, max_size=5), st.floats(0.05, 20))
 def test_temperature_keeps_the_ranking_and_sums_to_one(rows, temperature):
     found = apply_temperature(np.array(rows), temperature)

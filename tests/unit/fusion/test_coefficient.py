@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -30,6 +30,7 @@ def distributions(draw):
         return np.log(np.array(weights) / np.sum(weights, axis=1, keepdims=True))
 
 
+@settings(deadline=None)
 @given(coefficients(), ODDS)
 def test_coefficient_rises_with_the_second_look_within_its_bounds(coefficient, odds):
     found = log_coefficient(np.sort(np.array(odds)), coefficient)
@@ -39,6 +40,7 @@ def test_coefficient_rises_with_the_second_look_within_its_bounds(coefficient, o
     assert (found >= (math.log(coefficient.floor) if coefficient.floor else -math.inf)).all()
 
 
+@settings(deadline=None)
 @given(coefficients())
 def test_coefficient_is_one_at_the_prior_and_without_a_second_look(coefficient):
     at_prior = math.log(coefficient.prior / (1 - coefficient.prior))
@@ -60,6 +62,7 @@ def test_sure_second_looks_reach_the_bounds():
     np.testing.assert_array_equal(log_coefficient(np.array([np.inf, -np.inf]), NO_FUSION), [0, 0])
 
 
+@settings(deadline=None)
 @given(distributions(), st.lists(st.one_of(st.floats(-700, 700), st.sampled_from([math.inf, -math.inf])), min_size=6))
 def test_multiplying_gives_a_distribution_and_keeps_both_inner_rankings(logps, factors):
     fused = np.exp(multiply(logps, TARGET, np.array(factors[: len(logps)])))
@@ -70,12 +73,14 @@ def test_multiplying_gives_a_distribution_and_keeps_both_inner_rankings(logps, f
         np.testing.assert_allclose(before[:, 0] * after[:, 1], before[:, 1] * after[:, 0], atol=1e-9)
 
 
+@settings(deadline=None)
 @given(distributions())
 def test_no_fusion_changes_nothing(logps):
     log_kappa = log_coefficient(np.linspace(-9, 9, len(logps)), NO_FUSION)
     np.testing.assert_allclose(np.exp(multiply(logps, TARGET, log_kappa)), np.exp(logps), atol=1e-12)
 
 
+@settings(deadline=None)
 @given(distributions(), st.lists(st.floats(-50, 50), min_size=6))
 def test_the_hard_override_is_a_member(logps, odds):
     odds = np.array(odds[: len(logps)])
