@@ -33,12 +33,15 @@ def _bar(items: Iterable[Item], *, total: int, title: str) -> Iterator[Item]:
 
 
 def _lines(items: Iterable[Item], *, total: int, title: str) -> Iterator[Item]:
-    started = last = time.monotonic()
+    started = time.monotonic()
+    first = last = 0.0
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= LINE_INTERVAL_S and done < total:
-            rate = done / (now - started)
+        if done == 1:  # what came before was the start of the workers, which says nothing about the rate
+            first = last = now
+        elif now - last >= LINE_INTERVAL_S and done < total:
+            rate = (done - 1) / (now - first)
             print(f"{title}: {done}/{total}, {rate:.0f}/s, {(total - done) / rate:.0f} s left", file=sys.stderr)
             last = now
     print(f"{title}: {total} in {time.monotonic() - started:.1f} s", file=sys.stderr)
