@@ -23,7 +23,7 @@ class PhotoError(DataError):
     """One photo cannot be used. The message is the reason that the manifest records."""
 
 
-class FingerprintMismatch(RiskFuseError, RuntimeError):
+class FingerprintMismatch(RiskFuseError, RuntimeError):  # noqa: N818 - says what was found
     """Results on disk were made from other inputs or another configuration than the ones given now."""
 
 
