@@ -17,7 +17,7 @@ from dataset_builders.scenes.compose import KINDS
 from dataset_builders.task_card import TaskCard
 from launch.tiny_base.parallel import PROCESSES, average_gradients, part_of, train_in_parallel
 from launch.tiny_base.scenes import load_scenes
-from launch.tiny_base.vision import patchify
+from launch.tiny_base.vision import HELD_OUT, patchify
 
 if TYPE_CHECKING:
     import torch
@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "pretrain_language", "tokenizer_texts"]
 
+Talk = tuple[str, Sequence[tuple[str, str]]]  # system text; questions with their answers
+
 NAMES = dict(zip(KINDS, (
     "电动车", "电瓶", "电线", "纸箱", "家具", "泡沫", "自行车", "滑板车", "鞋", "花盆", "水桶", "雨伞", "塑料箱",
     "灭火器", "线管", "海报", "人",
 ), strict=True))  # fmt: skip
+YES, NO = "有", "无"
 PLACE_NAMES = {"corridor": "楼道", "street": "街道", "room": "房间"}
 WORDS = ("一", "二", "三", "四", "五", "甲", "乙", "丙", "丁", "好", "坏", "大", "小", "yes", "no", "A", "B", "C", "D")
 PLAIN_SYSTEM = "You are a helpful assistant."
-BATCH, STEPS, PEAK_RATE = 48, 1300, 2e-3
-SCENES = 12_000  # of the pre-training scenes: fewer than the tower needs
+BATCH, STEPS, PEAK_RATE = 48, 2000, 2e-3
+QUESTIONS = 6  # about one photo, in one conversation: its tokens are the dear part
+LONG_PROMPTS = 0.25  # share of steps whose conversations begin with a task's long rules
 SIDE = 168
 TOKENS = (SIDE // 28) ** 2
 
@@ -47,19 +51,28 @@ def _words(cards: Sequence[TaskCard]) -> list[str]:
     return [*WORDS, *(answer.text for card in cards for stage in card.stages for answer in card.answers(stage))]
 
 
-def _question(rng: Generator, row: dict[str, object], words: Sequence[str]) -> tuple[str, str]:
-    """A question about a scene and its answer."""
+def _visible(row: dict[str, object]) -> list[str]:
     visible = row["visible"]
     assert isinstance(visible, list)
+    return visible
+
+
+def _whether(kind: str, there: bool) -> tuple[str, str]:
+    return f"图里有{NAMES[kind]}吗？只回答：{YES}、{NO}。", YES if there else NO
+
+
+def _question(rng: Generator, row: dict[str, object], words: Sequence[str]) -> tuple[str, str]:
+    """A question about a scene and its answer."""
+    visible = _visible(row)
     draw = rng.random()
-    if draw < 0.3:
+    if draw < 0.2:
         seen = [name for kind, name in NAMES.items() if kind in visible]
         return "图里有什么？", "、".join(seen) or "什么也没有"
     if draw < 0.72:
         # As often yes as no where that can be.
         pool = visible if visible and rng.random() < 0.5 else [kind for kind in KINDS if kind not in visible]
         kind = str(pool[int(rng.integers(len(pool)))])
-        return f"图里有{NAMES[kind]}吗？只回答：有、无。", "有" if kind in visible else "无"
+        return _whether(kind, kind in visible)
     if draw < 0.8:
         return "这是什么地方？只回答：楼道、街道、房间。", PLACE_NAMES[str(row["place"])]
     if draw < 0.9:
@@ -98,14 +111,22 @@ def _features(model: Qwen2_5_VLForConditionalGeneration, photos: np.ndarray, ran
     return features
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, system: str, question: str, answer: str) -> tuple[list[int], list[int]]:
-    """Token ids of a conversation as the ``qwen2_vl`` template writes it, and its labels (-100 outside the answer)."""
-    head = f"<|im_start|>system\n{system}<|im_end|>\n"
-    pads = "<|image_pad|>" * TOKENS
-    ask = f"<|im_start|>user\n<|vision_start|>{pads}<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
-    prompt = tokenizer.encode(head, add_special_tokens=False) + tokenizer.encode(ask, add_special_tokens=False)
-    reply = tokenizer.encode(f"{answer}<|im_end|>", add_special_tokens=False)
-    return prompt + reply, [-100] * len(prompt) + reply
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, system: str, turns: Sequence[tuple[str, str]]
+) -> tuple[list[int], list[int]]:
+    """Token ids of a conversation as the ``qwen2_vl`` template writes it, and its labels (-100 outside the answers)."""
+    before = f"<|im_start|>system\n{system}<|im_end|>\n"
+    photo = f"<|vision_start|>{'<|image_pad|>' * TOKENS}<|vision_end|>"
+    ids: list[int] = []
+    labels: list[int] = []
+    for question, answer in turns:
+        ask = f"{before}<|im_start|>user\n{photo}{question}<|im_end|>\n<|im_start|>assistant\n"
+        asked = tokenizer.encode(ask, add_special_tokens=False)
+        reply = tokenizer.encode(f"{answer}<|im_end|>", add_special_tokens=False)
+        ids += asked + reply
+        labels += [-100] * len(asked) + reply
+        before, photo = "\n", ""
+    return ids, labels
 
 
 def pretrain_language(
@@ -142,7 +163,7 @@ def _train(
     import torch
 
     photos, _, rows = load_scenes(directory)
-    features = _features(model, photos[SIDE][:SCENES], rank)
+    features = _features(model, photos[SIDE], rank)
     prompts, words = _prompts(cards), _words(cards)
     rng = np.random.default_rng([seed, 1, rank])
     weights = list(model.model.language_model.parameters())
@@ -151,11 +172,10 @@ def _train(
     for step in range(STEPS):
         rate = PEAK_RATE * min(1, (step + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * step / STEPS)) + 1e-5
         optimizer.param_groups[0]["lr"] = rate
-        take = rng.integers(SCENES, size=BATCH // PROCESSES)
-        talks = []
-        for i in take:
-            system = prompts[int(rng.integers(1, len(prompts)))] if rng.random() < 0.5 else prompts[0]
-            talks.append((system, *_question(rng, rows[int(i)], words)))
+        take = rng.integers(len(rows) - HELD_OUT, size=BATCH // PROCESSES)
+        # One system prompt a step: lengths are alike, and little is padding.
+        system = prompts[int(rng.integers(1, len(prompts)))] if rng.random() < LONG_PROMPTS else prompts[0]
+        talks = [(system, [_question(rng, rows[int(i)], words) for _ in range(QUESTIONS)]) for i in take]
         loss, hits = _step(model, tokenizer, features[torch.from_numpy(take)], talks)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -166,17 +186,57 @@ def _train(
         if step % 50 == 49 and rank == 0:
             took = time.monotonic() - started
             say(f"language {step + 1}/{STEPS} loss {loss.item():.3f} tokens right {right:.3f} {took:.0f} s")
+    if rank == 0:
+        say(_report(model, tokenizer, features[-HELD_OUT:], rows[-HELD_OUT:]))
+
+
+def _report(
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    features: torch.Tensor,
+    rows: Sequence[dict[str, object]],
+) -> str:
+    """Average precision of "is there a ...?" a kind, on held-out scenes."""
+    import torch
+    from sklearn.metrics import average_precision_score
+
+    yes, no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in (YES, NO))
+    precision = []
+    for kind in KINDS:
+        there = [kind in _visible(row) for row in rows]
+        talks = [(PLAIN_SYSTEM, [_whether(kind, answer)]) for answer in there]
+        leads = []
+        with torch.inference_mode():
+            for start in range(0, len(talks), 50):
+                part = slice(start, start + 50)
+                logits = _logits(model, tokenizer, features[part], talks[part])[0]
+                first = logits.view(len(talks[part]), -1, logits.shape[-1])[:, 0]  # before the end of turn
+                leads.append(first[:, yes] - first[:, no])
+        precision.append(f"{kind} {average_precision_score(there, torch.cat(leads).numpy()):.2f}")
+    return "average precision of yes on unseen scenes: " + ", ".join(precision)
 
 
 def _step(
     model: Qwen2_5_VLForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
     features_BTC: torch.Tensor,
-    talks: list[tuple[str, str, str]],
+    talks: Sequence[Talk],
 ) -> tuple[torch.Tensor, float]:
-    """Loss and share of right answer tokens of one batch of (system, question, answer)."""
-    import torch
+    """Loss and share of right answer tokens of one batch of conversations."""
     from torch.nn import functional
+
+    logits, target = _logits(model, tokenizer, features_BTC, talks)
+    return functional.cross_entropy(logits, target), (logits.argmax(-1) == target).float().mean().item()
+
+
+def _logits(
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    features_BTC: torch.Tensor,
+    talks: Sequence[Talk],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (M, V) of the M answer tokens of all conversations, in their order, and those tokens (M,)."""
+    import torch
 
     pairs = [_encode(tokenizer, *talk) for talk in talks]
     longest = max(len(ids) for ids, _ in pairs)
@@ -190,5 +250,4 @@ def _step(
     embeds = model.get_input_embeddings()(ids).masked_scatter(is_image[..., None], features_BTC)
     hidden = model.model.language_model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions)[0]
     asked = labels[:, 1:] != -100
-    logits, target = model.lm_head(hidden[:, :-1][asked]), labels[:, 1:][asked]
-    return functional.cross_entropy(logits, target), (logits.argmax(-1) == target).float().mean().item()
+    return model.lm_head(hidden[:, :-1][asked]), labels[:, 1:][asked]

@@ -49,7 +49,7 @@ def _chunk(directory: str, start: int, stop: int) -> list[dict[str, object]]:
     for index in range(start, stop):
         rng = np.random.default_rng([STREAM, index])
         grade = GRADES[int(rng.choice(len(GRADES), p=GRADE_SHARES))]
-        scene = render_scene(grade, STREAM, index, hard=float(rng.uniform(0.1, 1.0)))
+        scene = render_scene(grade, STREAM, index, hard=float(rng.uniform(0.0, 0.8)))
         # As the boards' photos: through JPEG once.
         code = cv2.imencode(".jpg", scene.rgb_HWC[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 95))])[1]
         photo = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1]

@@ -17,9 +17,9 @@ import yaml
 from dataset_builders.task_card import TaskCard
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 900
+PATIENCE_S = 1200
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def write_yaml(path: Path, value: dict) -> Path:

@@ -116,7 +116,7 @@ def test_inputs_equal_those_of_training(loaded, card, photo_dir, tmp_path):
     from llamafactory.hparams import DataArguments
 
     from dataset_builders.sharegpt import write_dataset_info
-    from launch.predict.scorer import _model_inputs
+    from launch.predict.batch import CommonPrefix, batch_inputs
 
     path = sorted(photo_dir.iterdir())[0]
     answers = card.answers("base")
@@ -142,6 +142,8 @@ def test_inputs_equal_those_of_training(loaded, card, photo_dir, tmp_path):
     assert trained["labels"][0][length - 1 : length + 1].tolist() == [-100, answer[0]]
     assert torch.equal(encoded.vision["pixel_values"], trained["pixel_values"])
     assert torch.equal(encoded.vision["image_grid_thw"], trained["image_grid_thw"])
-    inputs = _model_inputs(encoded, build_trie([answer]), loaded)
+    prefix = CommonPrefix(loaded, encoded.prompt_ids[0])
+    assert len(prefix) > 100  # the system text
+    inputs = batch_inputs(encoded, build_trie([answer]), prefix, loaded)
     nodes = len(answer) - 1
-    assert torch.equal(inputs["position_ids"], trained["position_ids"][1:, :, : length + nodes])
+    assert torch.equal(inputs["position_ids"], trained["position_ids"][1:, :, len(prefix) : length + nodes])
