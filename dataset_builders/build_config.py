@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from dataset_builders.config_file import FrozenModel, read_config
 from dataset_builders.errors import ConfigError
 
 __all__ = [
@@ -25,11 +25,7 @@ SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Role = Literal["train", "test"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LabelListSource(_Frozen):
+class LabelListSource(FrozenModel):
     """A text file with ``name<TAB>label`` rows, or with names only, beside a directory of photos.
 
     Attributes:
@@ -49,7 +45,7 @@ class LabelListSource(_Frozen):
     encoding: str = "auto"
 
 
-class ImageFolderSource(_Frozen):
+class ImageFolderSource(FrozenModel):
     """A directory of photos: one sub-directory a class, named by label text, alias or id; or flat and unlabelled.
 
     Attributes:
@@ -64,14 +60,14 @@ class ImageFolderSource(_Frozen):
     path: Path
 
 
-class Columns(_Frozen):
+class Columns(FrozenModel):
     """Names of a table's columns; ``label: null`` means that the table is unlabelled."""
 
     name: str = "name"
     label: str | None = "label"
 
 
-class TableSource(_Frozen):
+class TableSource(FrozenModel):
     """A CSV, JSON-lines or Parquet table, told apart by its suffix, beside a directory of photos.
 
     Attributes:
@@ -95,7 +91,7 @@ class TableSource(_Frozen):
 Source = Annotated[LabelListSource | ImageFolderSource | TableSource, Field(discriminator="kind")]
 
 
-class NearDuplicates(_Frozen):
+class NearDuplicates(FrozenModel):
     """How photos that show the same thing are found.
 
     Attributes:
@@ -121,7 +117,7 @@ class NearDuplicates(_Frozen):
         return self
 
 
-class BuildConfig(_Frozen):
+class BuildConfig(FrozenModel):
     """A data set.
 
     Attributes:
@@ -197,16 +193,4 @@ def load_build_config(path: str | Path) -> BuildConfig:
         ConfigError: The file is missing, is no YAML or breaks a rule; every finding is in the message.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such build config; the shipped ones are in recipes/data/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as UTF-8 YAML: {error}") from error
-    try:
-        return BuildConfig.model_validate(raw)
-    except ValidationError as error:
-        findings = "\n".join(
-            f"  {'.'.join(map(str, item['loc'])) or '(config)'}: {item['msg']}" for item in error.errors()
-        )
-        raise ConfigError(f"{path}: not a valid build config:\n{findings}") from None
+    return read_config(Path(path), BuildConfig, "build config", "the shipped ones are in recipes/data/")

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from dataset_builders.config_file import FrozenModel, read_config
 from dataset_builders.errors import ConfigError
 
 __all__ = ["Answer", "Label", "PixelBudget", "Prompt", "Specialist", "TaskCard", "load_task_card"]
@@ -16,11 +16,7 @@ __all__ = ["Answer", "Label", "PixelBudget", "Prompt", "Specialist", "TaskCard",
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Label(_Frozen):
+class Label(FrozenModel):
     """One class of the task.
 
     Attributes:
@@ -38,21 +34,21 @@ class Label(_Frozen):
     aliases: tuple[str, ...] = ()
 
 
-class Prompt(_Frozen):
+class Prompt(FrozenModel):
     """What a model is told. ``{rules}`` becomes one line a label, ``{answers}`` the list of allowed answers."""
 
     system: str
     user: str
 
 
-class Answer(_Frozen):
+class Answer(FrozenModel):
     """One text that a stage may answer, with the identifier that names its column in predictions."""
 
     id: Identifier
     text: Annotated[str, Field(min_length=1)]
 
 
-class Specialist(_Frozen):
+class Specialist(FrozenModel):
     """The second look.
 
     Attributes:
@@ -74,14 +70,14 @@ class Specialist(_Frozen):
     hard_fraction: Annotated[float, Field(ge=0, le=1)] = 0.7
 
 
-class PixelBudget(_Frozen):
+class PixelBudget(FrozenModel):
     """Pixels of a photo after resizing, as ``image_min_pixels`` and ``image_max_pixels`` of the recipes."""
 
     min_pixels: Annotated[int, Field(ge=28 * 28)]
     max_pixels: Annotated[int, Field(ge=28 * 28)]
 
 
-class TaskCard(_Frozen):
+class TaskCard(FrozenModel):
     """A graded-risk task.
 
     Attributes:
@@ -203,16 +199,4 @@ def load_task_card(path: str | Path) -> TaskCard:
         ConfigError: The file is missing, is no YAML or breaks a rule; every finding is in the message.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such task card; the shipped ones are in recipes/tasks/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as UTF-8 YAML: {error}") from error
-    try:
-        return TaskCard.model_validate(raw)
-    except ValidationError as error:
-        findings = "\n".join(
-            f"  {'.'.join(map(str, item['loc'])) or '(card)'}: {item['msg']}" for item in error.errors()
-        )
-        raise ConfigError(f"{path}: not a valid task card:\n{findings}") from None
+    return read_config(Path(path), TaskCard, "task card", "the shipped ones are in recipes/tasks/")

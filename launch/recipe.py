@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dataset_builders.config_file import read_yaml
 from dataset_builders.errors import ConfigError
 
 __all__ = ["TrainingRecipe", "load_recipe"]
@@ -88,12 +87,7 @@ def load_recipe(path: str | Path) -> TrainingRecipe:
         ConfigError: The file is missing, is no UTF-8 YAML or no mapping of keys.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe; the shipped ones are in recipes/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as UTF-8 YAML: {error}") from error
+    raw = read_yaml(path, "recipe", "the shipped ones are in recipes/")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, got {type(raw).__name__}; see recipes/README.md")
     return TrainingRecipe(path=path, raw=raw)

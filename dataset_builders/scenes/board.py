@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from dataset_builders.config_file import FrozenModel, read_config
 from dataset_builders.errors import ConfigError
 from dataset_builders.files import atomic_path, content_hash, write_json, write_text
 from dataset_builders.scenes.compose import GENERATOR_VERSION, GRADES, Scene, render_scene
@@ -27,11 +27,7 @@ Grade = Literal["ignition", "combustible", "few", "clear", "elsewhere"]
 CHUNK = 64  # photos a unit of work and of resume
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Board(_Frozen):
+class Board(FrozenModel):
     """One set of photos.
 
     Attributes:
@@ -51,7 +47,7 @@ class Board(_Frozen):
     first: Annotated[int, Field(gt=0)] | None = None
 
 
-class ScenesConfig(_Frozen):
+class ScenesConfig(FrozenModel):
     """What ``riskfuse scenes`` renders.
 
     Attributes:
@@ -109,15 +105,7 @@ def load_scenes_config(path: Path) -> ScenesConfig:
     Raises:
         ConfigError: It is missing, no YAML, or breaks a rule; all findings are in the message.
     """
-    try:
-        config = ScenesConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; a shipped one is recipes/tiny/scenes.yaml") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
-    except ValidationError as error:
-        lines = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"{path}: not a valid scenes file:\n{lines}") from None
+    config = read_config(path, ScenesConfig, "scenes file", "a shipped one is recipes/tiny/scenes.yaml")
     card = load_task_card(config.task)
     unknown = [label for label in config.grades.values() if label not in card.label_ids]
     if unknown:

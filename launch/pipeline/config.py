@@ -6,19 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from dataset_builders.errors import ConfigError
+from dataset_builders.config_file import FrozenModel, read_config
 
 __all__ = ["Decision", "Inference", "Mining", "PipelineConfig", "Prepare", "Stage", "Training", "load_pipeline_config"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Prepare(_Frozen):
+class Prepare(FrozenModel):
     """A command that makes the photos, run before everything else; leave it out when the photos are there.
 
     Attributes:
@@ -38,7 +33,7 @@ class Prepare(_Frozen):
         return self
 
 
-class Stage(_Frozen):
+class Stage(FrozenModel):
     """One of the two models.
 
     Attributes:
@@ -49,7 +44,7 @@ class Stage(_Frozen):
     """
 
     recipe: Path
-    overrides: dict[str, Any] = {}
+    overrides: Annotated[dict[str, Any], Field(default_factory=dict)]
     splits: Annotated[tuple[Literal["train", "val", "test"], ...], Field(min_length=1)] = ("train", "val", "test")
 
     @model_validator(mode="after")
@@ -64,7 +59,7 @@ class Stage(_Frozen):
         return self
 
 
-class Training(_Frozen):
+class Training(FrozenModel):
     """How training is started.
 
     Attributes:
@@ -74,7 +69,7 @@ class Training(_Frozen):
     processes: PositiveInt | None = None
 
 
-class Inference(_Frozen):
+class Inference(FrozenModel):
     """How ``riskfuse predict`` is started.
 
     Attributes:
@@ -88,7 +83,7 @@ class Inference(_Frozen):
     options: tuple[str, ...] = ()
 
 
-class Mining(_Frozen):
+class Mining(FrozenModel):
     """How ``riskfuse specialist`` is started.
 
     Attributes:
@@ -98,7 +93,7 @@ class Mining(_Frozen):
     options: tuple[str, ...] = ()
 
 
-class Decision(_Frozen):
+class Decision(FrozenModel):
     """How ``riskfuse fuse`` is started.
 
     Attributes:
@@ -108,7 +103,7 @@ class Decision(_Frozen):
     options: tuple[str, ...] = ()
 
 
-class PipelineConfig(_Frozen):
+class PipelineConfig(FrozenModel):
     """A pipeline. Paths are relative to the current directory, which should be the repository's root.
 
     Attributes:
@@ -164,16 +159,4 @@ def load_pipeline_config(path: str | Path) -> PipelineConfig:
         ConfigError: The file is missing, is no YAML or breaks a rule; every finding is in the message.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such pipeline; recipes/README.md lists the shipped ones") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as UTF-8 YAML: {error}") from error
-    try:
-        return PipelineConfig.model_validate(raw)
-    except ValidationError as error:
-        findings = "\n".join(
-            f"  {'.'.join(map(str, item['loc'])) or '(pipeline)'}: {item['msg']}" for item in error.errors()
-        )
-        raise ConfigError(f"{path}: not a valid pipeline:\n{findings}") from None
+    return read_config(Path(path), PipelineConfig, "pipeline", "recipes/README.md lists the shipped ones")

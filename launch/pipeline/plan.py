@@ -167,7 +167,7 @@ def _train(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage, f
         begin=lambda: _begin_training(output_dir),
         finished=lambda: training_state(output_dir) is TrainingState.FINISHED,
         refuses_strangers=True,
-        progress=lambda: training_progress(output_dir),
+        progress=lambda: training_progress(output_dir) or "loading model and data",
     )
 
 

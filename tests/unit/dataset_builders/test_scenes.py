@@ -150,7 +150,7 @@ def test_shipped_board_has_the_official_counts() -> None:
 
 def test_config_findings_name_file_and_field(tmp_path: Path) -> None:
     path = tmp_path / "scenes.yaml"
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="no such scenes file"):
         load_scenes_config(path)
     path.write_text("task: recipes/tasks/corridor.yaml\nout: x\nhard: 2\ngrades: {few: low}\nboards: []\n")
     with pytest.raises(ConfigError, match=r"(?s)hard.*boards"):
