@@ -11,7 +11,7 @@ from PIL import Image
 
 from dataset_builders.errors import ConfigError
 from dataset_builders.scenes.board import ScenesConfig, load_scenes_config, make_boards, plan_board
-from dataset_builders.scenes.compose import FEW_AT_MOST, GRADES, KINDS, Thing, grade_of, render_scene
+from dataset_builders.scenes.compose import FEW_AT_MOST, GENERATOR_VERSION, GRADES, KINDS, Thing, grade_of, render_scene
 from dataset_builders.task_card import load_task_card
 
 CARD = Path("recipes/tasks/corridor.yaml")
@@ -36,6 +36,19 @@ def tree_bytes(root: Path) -> dict[str, str]:
     return {
         str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in root.rglob("*") if p.is_file()
     }
+
+
+# Of stream 907, scene 0, difficulty 0.5: pixels that show each thing, mean brightness of the picture's four quarters.
+FROZEN = {
+    "ignition": ({"foam": 1454, "plastic_box": 1038, "ebike": 4568, "poster": 17}, [40, 46, 32, 33]),
+    "combustible": (
+        {"bucket": 2285, "kick_scooter": 1869, "conduit": 0, "plastic_box": 1577, "umbrella": 564},
+        [95, 118, 88, 84],
+    ),
+    "few": ({"person": 8878, "bicycle": 1852, "plastic_box": 1159}, [152, 147, 110, 105]),
+    "clear": ({}, [165, 163, 125, 135]),
+    "elsewhere": ({"extinguisher": 214, "person": 8034, "foam": 0, "plant": 0}, [122, 107, 78, 84]),
+}
 
 
 def thing(kind: str, pixels: int = 2000, share: float = 1.0) -> Thing:
@@ -77,6 +90,20 @@ def test_scene_is_what_was_asked_for(grade: str) -> None:
         for t in scene.things:
             assert t.kind in KINDS
             assert np.count_nonzero(scene.ids_HW == t.object_id) == t.pixels
+
+
+@pytest.mark.parametrize("grade", GRADES)
+def test_generator_is_frozen(grade: str) -> None:
+    """A change of what is painted makes another board: raise GENERATOR_VERSION and measure again."""
+    assert GENERATOR_VERSION == 1
+    scene = render_scene(grade, 907, 0, 0.5)
+    pixels: dict[str, int] = {}
+    for t in scene.things:
+        pixels[t.kind] = pixels.get(t.kind, 0) + t.pixels
+    things, quarters = FROZEN[grade]
+    assert pixels == things
+    means = scene.rgb_HWC.reshape(2, 168, 2, 168, 3).mean((1, 3, 4)).ravel()
+    np.testing.assert_allclose(means, quarters, atol=1.5)  # blur and noise may differ in the last bit between CPUs
 
 
 def test_same_arguments_same_pixels_and_other_streams_other_scenes() -> None:
