@@ -39,7 +39,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, content: bytes, words: str) -> No
 
 def test_missing_file_and_directory_say_where_one_is(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
-        with pytest.raises(ConfigError, match="shelf file; the shipped one is shelf.yaml"):
+        with pytest.raises(ConfigError, match=r"shelf file; the shipped one is shelf\.yaml"):
             read(path)
 
 
