@@ -19,7 +19,7 @@ $(STAMP): requirements.lock uv.requirements pyproject.toml
 	@touch $@
 
 demo: env ## photos in, submission out, on a part of the board: about 10 minutes on 2 cores
-	$(BIN)/riskfuse run recipes/tiny/demo.yaml
+	$(BIN)/riskfuse run recipes/tiny/pipeline.yaml
 
 board: env ## the same on the whole board of 3,366 scenes: at most 60 minutes on 2 cores
 	$(BIN)/riskfuse run recipes/tiny/board.yaml

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="riskfuse",
         description="Grade photos by risk: two fine-tuned vision-language models, one calibrated decision.",
-        epilog="example: riskfuse run recipes/tiny/demo.yaml\nTraining is plain LLaMA-Factory: "
+        epilog="example: riskfuse run recipes/tiny/pipeline.yaml\nTraining is plain LLaMA-Factory: "
         "llamafactory-cli train recipes/base.yaml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 HELP = "Walk the whole way from photos to a submission; what is complete is skipped, what was interrupted goes on."
-EXAMPLE = "riskfuse run recipes/tiny/demo.yaml"
+EXAMPLE = "riskfuse run recipes/tiny/pipeline.yaml"
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
