@@ -1,6 +1,6 @@
-"""RiskFuse's label scorer against the seed's way of predicting: same model, photos, process and threads.
+"""RiskFuse's label scorer against the usual way of predicting: same model, photos, process and threads.
 
-The seed generates up to 128 tokens a photo, one photo at a time, and parses the text. The scorer gives the
+The usual way generates up to 128 tokens a photo, one photo at a time, and parses the text. The scorer gives the
 log-probability of every answer for a batch of photos in one forward pass. Prints a table; the last line is one
 JSON object. Writes nothing unless --out is given.
 
@@ -61,7 +61,7 @@ def photo_paths(arguments: argparse.Namespace, scratch: Path) -> list[str]:
 
 
 def generate_and_parse(loaded: Any, encoder: Any, texts: list[str], path: str, limit: int) -> tuple[str | None, int]:
-    """The seed's way for one photo: the answer that the text holds, and the number of new tokens."""
+    """The usual way for one photo: the answer that the text holds, and the number of new tokens."""
     import torch
     from PIL import Image
 

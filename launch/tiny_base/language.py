@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-__all__ = ["NAMES", "pretrain_language", "tokenizer_texts"]
+__all__ = ["NAMES", "PLAIN_SYSTEM", "pretrain_language", "tokenizer_texts"]
 
 Talk = tuple[str, Sequence[tuple[str, str]]]  # system text; questions with their answers
 

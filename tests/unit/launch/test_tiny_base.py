@@ -9,7 +9,7 @@ from PIL import Image
 
 from dataset_builders.task_card import load_task_card
 from launch.tiny_base.checkpoint import SPECIAL_TOKENS, build_model, build_tokenizer, save_checkpoint
-from launch.tiny_base.language import tokenizer_texts
+from launch.tiny_base.language import NAMES, PLAIN_SYSTEM, tokenizer_texts
 from launch.tiny_base.scenes import STREAM
 from launch.tiny_base.vision import patchify, truth_of_tokens
 
@@ -69,6 +69,28 @@ def test_shipped_checkpoint_is_small_and_whole() -> None:
     assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration"
     assert str(model.dtype) == "torch.float32"
     assert type(AutoProcessor.from_pretrained(SHIPPED)).__name__ == "Qwen2_5_VLProcessor"
+
+
+@pytest.mark.parametrize("kind", ["bicycle", "furniture", "ebike"])
+def test_shipped_checkpoint_sees(kind: str) -> None:
+    """Asked whether a thing is there, it says yes more readily where it is: scenes of a stream of their own."""
+    from dataset_builders.scenes.compose import render_scene
+    from dataset_builders.task_card import Answer, Prompt
+    from launch.predict.model import ModelSpec, load_for_prediction
+    from launch.predict.scorer import LabelScorer
+
+    budget = {"template": "qwen2_vl", "image_max_pixels": 168 * 168, "image_min_pixels": 784}
+    loaded = load_for_prediction(ModelSpec(str(SHIPPED), None, budget, "cpu", "auto", 1))
+    prompt = Prompt(system=PLAIN_SYSTEM, user=f"图里有{NAMES[kind]}吗？只回答：有、无。")
+    scorer = LabelScorer(loaded, prompt, (Answer(id="yes", text="有"), Answer(id="no", text="无")))
+    scenes = [render_scene(("ignition", "combustible", "few")[i % 3], 908, i, 0.2) for i in range(90)]
+    there = np.array([any(t.kind == kind and t.visible for t in scene.things) for scene in scenes])
+    logp_BK = scorer.score([Image.fromarray(scene.rgb_HWC) for scene in scenes])
+    assert np.exp(logp_BK).sum(1).mean() > 0.95  # it says nothing but yes or no
+    lead = logp_BK[:, 0] - logp_BK[:, 1]
+    assert 5 < there.sum() < 60
+    # Area under the ROC curve: how often a scene that has one leads a scene that has none.
+    assert (lead[there][:, None] > lead[~there][None, :]).mean() > 0.85
 
 
 def test_no_board_uses_the_pre_training_stream() -> None:
