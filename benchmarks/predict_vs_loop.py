@@ -1,10 +1,12 @@
-"""RiskFuse's label scorer against the usual ways of predicting: same model, photos, process and threads.
+"""RiskFuse's label scorer against the usual ways of predicting: same model, photos, cores and run.
 
 The usual way, as model cards show it: chat template, processor and ``generate`` with up to 128 new tokens, one photo at
 a time, then the text is parsed. How long that takes depends on how much the model says, so it is measured twice: as it
 speaks (a fine-tuned model stops after its answer) and for a model that goes on to the limit. A third way gives the same
-numbers as the scorer: one forward pass an answer. The scorer gives all answers' log-probabilities for a batch of photos
-in one pass. Prints a table; the last line is one JSON object. Writes nothing else unless --out is given.
+numbers as the scorer: one forward pass an answer. These run in one process with a thread a core, as PyTorch does by
+itself. The scorer gives all answers' log-probabilities for a batch of photos in one pass, in one process a core with
+one thread each, as ``riskfuse predict --workers CORES`` runs it. Loading is not counted for any of them. Prints a
+table; the last line is one JSON object. Writes nothing else unless --out is given.
 
 Example:
     python benchmarks/predict_vs_loop.py --data data/demo --adapter saves/demo/base
@@ -14,11 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
+import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +40,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--task", type=Path, default=Path("recipes/tasks/corridor.yaml"))
     parser.add_argument("--data", type=Path, help="data set directory; noise photos of 168 x 168 without it")
     parser.add_argument("--adapter", default="none", help="adapter directory, or none for the bare base (default)")
-    parser.add_argument("--photos", type=int, default=100)
+    parser.add_argument("--photos", type=int, default=128)
     parser.add_argument("--max-new-tokens", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="of this machine to use (default: all)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="also write the JSON object to this file")
     return parser.parse_args()
@@ -61,6 +66,37 @@ def photo_paths(arguments: argparse.Namespace, scratch: Path) -> list[str]:
         Image.fromarray(coarse).resize((168, 168)).save(path)
         paths.append(str(path))
     return paths
+
+
+class ScorerPool:
+    """Label scorers in processes of one thread each; ready when the constructor returns."""
+
+    def __init__(self, job: Any, processes: int, batch_size: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._size = batch_size
+        self._pool = ProcessPoolExecutor(
+            processes, context, initializer=_load_scorer, initargs=(job, context.Barrier(processes))
+        )
+
+    def __call__(self, photos: list[str]) -> np.ndarray:
+        """Log-probabilities [photos, answers]."""
+        batches = [photos[start : start + self._size] for start in range(0, len(photos), self._size)]
+        return np.concatenate(list(self._pool.map(_score_batch, batches)))
+
+
+def _load_scorer(job: Any, all_loaded: Any) -> None:
+    from launch.predict.model import load_for_prediction
+    from launch.predict.scorer import LabelScorer
+
+    global _scorer
+    _scorer = LabelScorer(load_for_prediction(job.spec), job.prompt, job.answers)
+    all_loaded.wait()
+
+
+def _score_batch(paths: list[str]) -> np.ndarray:
+    from PIL import Image
+
+    return _scorer.score([Image.open(path).convert("RGB") for path in paths])
 
 
 class UsualWay:
@@ -110,6 +146,14 @@ def pass_an_answer(loaded: Any, encoder: Any, path: str) -> list[float]:
     return found
 
 
+def processor_name() -> str:
+    """What the operating system calls the processor."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds and result of one call."""
     started = time.perf_counter()
@@ -119,12 +163,12 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     """Run all ways in turn, ``repeats`` times each, in this process."""
-    from PIL import Image
+    import torch
 
     from launch.predict.config import PredictConfig
+    from launch.predict.inputs import InputEncoder
     from launch.predict.model import load_for_prediction
     from launch.predict.plan import scoring_job
-    from launch.predict.scorer import LabelScorer
     from launch.recipe import load_recipe
 
     config = PredictConfig(
@@ -135,30 +179,25 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
         data=Path("unused"),
         adapter=arguments.adapter,
         device="cpu",
-        threads=arguments.threads,
+        threads=1,
     )
     job = scoring_job(config)
     loaded = load_for_prediction(job.spec)
-    scorer = LabelScorer(loaded, job.prompt, job.answers)
+    torch.set_num_threads(arguments.cores)
+    encoder = InputEncoder(loaded, job.prompt, job.answers)
+    score = ScorerPool(job, arguments.cores, arguments.batch_size)
     texts = [answer.text for answer in job.answers]
     recipe, limit = load_recipe(arguments.recipe), arguments.max_new_tokens
     usual = UsualWay(loaded.model, recipe.model_name_or_path, recipe.raw, job.prompt, texts)
-
-    def score(photos: list[str]) -> np.ndarray:
-        parts = []
-        for start in range(0, len(photos), arguments.batch_size):
-            batch = [Image.open(path).convert("RGB") for path in photos[start : start + arguments.batch_size]]
-            parts.append(scorer.score(batch))
-        return np.concatenate(parts)
 
     some = paths[:LIMIT_PHOTOS]
     ways: dict[str, tuple[list[str], Callable[[], Any]]] = {
         "scorer": (paths, lambda: score(paths)),
         "generate": (paths, lambda: [usual(path, limit) for path in paths]),
         "generate_to_limit": (some, lambda: [usual(path, limit, limit) for path in some]),
-        "pass_an_answer": (paths, lambda: [pass_an_answer(loaded, scorer.encoder, path) for path in paths]),
+        "pass_an_answer": (paths, lambda: [pass_an_answer(loaded, encoder, path) for path in paths]),
     }
-    score(paths[: arguments.batch_size])
+    score(paths)
     for path in paths[:WARM_UP_PHOTOS]:
         usual(path, limit)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -173,7 +212,8 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     return {
         "benchmark": "predict_vs_loop",
         "photos": len(paths),
-        "threads": arguments.threads,
+        "cores": arguments.cores,
+        "processor": processor_name(),
         "repeats": arguments.repeats,
         "batch_size": arguments.batch_size,
         "max_new_tokens": limit,
@@ -189,7 +229,7 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
-    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(arguments, photo_paths(arguments, Path(scratch)))
     print(f"{'way':<46}{'photos/s':>10}{'the scorer is':>16}")
