@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-__all__ = ["NAMES", "PLAIN_SYSTEM", "pretrain_language", "tokenizer_texts"]
+__all__ = ["NAMES", "PLAIN_SYSTEM", "encode_conversation", "pretrain_language", "tokenizer_texts"]
 
 Talk = tuple[str, Sequence[tuple[str, str]]]  # system text; questions with their answers
 
@@ -111,7 +111,7 @@ def _features(model: Qwen2_5_VLForConditionalGeneration, photos: np.ndarray, ran
     return features
 
 
-def _encode(
+def encode_conversation(
     tokenizer: PreTrainedTokenizerBase, system: str, turns: Sequence[tuple[str, str]]
 ) -> tuple[list[int], list[int]]:
     """Token ids of a conversation as the ``qwen2_vl`` template writes it, and its labels (-100 outside the answers)."""
@@ -143,7 +143,7 @@ def pretrain_language(
         model: Tiny Qwen2.5-VL whose tower has been trained.
         tokenizer: Its tokenizer.
         directory: Written by ``render_scenes``.
-        cards: Task cards whose prompts stand before half of the questions; no grade of theirs is ever asked for.
+        cards: Task cards whose prompts stand before a quarter of the conversations; no grade of theirs is asked for.
         seed: Of questions and order.
         say: Takes progress lines.
     """
@@ -238,7 +238,7 @@ def _logits(
     """Logits (M, V) of the M answer tokens of all conversations, in their order, and those tokens (M,)."""
     import torch
 
-    pairs = [_encode(tokenizer, *talk) for talk in talks]
+    pairs = [encode_conversation(tokenizer, *talk) for talk in talks]
     longest = max(len(ids) for ids, _ in pairs)
     pad = tokenizer.pad_token_id
     ids = torch.tensor([i + [pad] * (longest - len(i)) for i, _ in pairs])

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dataset_builders.task_card import load_task_card
 from launch.tiny_base.checkpoint import SPECIAL_TOKENS, build_model, build_tokenizer, save_checkpoint
-from launch.tiny_base.language import NAMES, PLAIN_SYSTEM, tokenizer_texts
+from launch.tiny_base.language import NAMES, PLAIN_SYSTEM, encode_conversation, tokenizer_texts
 from launch.tiny_base.scenes import STREAM
 from launch.tiny_base.vision import patchify, truth_of_tokens
 
@@ -69,6 +69,26 @@ def test_shipped_checkpoint_is_small_and_whole() -> None:
     assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration"
     assert str(model.dtype) == "torch.float32"
     assert type(AutoProcessor.from_pretrained(SHIPPED)).__name__ == "Qwen2_5_VLProcessor"
+
+
+def test_conversations_are_written_as_the_chat_template_writes_them() -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
+    turns = [("图里有什么？", "自行车、鞋"), ("图里有几样东西？", "2")]
+    ids, labels = encode_conversation(tokenizer, PLAIN_SYSTEM, turns)
+    photo, first = {"type": "image"}, {"type": "text", "text": turns[0][0]}
+    messages = [
+        {"role": "system", "content": PLAIN_SYSTEM},
+        {"role": "user", "content": [photo, first]},
+        {"role": "assistant", "content": turns[0][1]},
+        {"role": "user", "content": turns[1][0]},
+        {"role": "assistant", "content": turns[1][1]},
+    ]
+    expected = tokenizer.apply_chat_template(messages, tokenize=False).replace("<|image_pad|>", "<|image_pad|>" * 36)
+    assert tokenizer.decode(ids) + "\n" == expected
+    answers = tokenizer.decode([label for label in labels if label != -100])
+    assert answers == "自行车、鞋<|im_end|>2<|im_end|>"
 
 
 @pytest.mark.parametrize("kind", ["bicycle", "furniture", "ebike"])
