@@ -228,7 +228,12 @@ run_steps([step], directory / "runs")
 def start_sleeping_pipeline(tmp_path: Path) -> tuple[subprocess.Popen, psutil.Process]:
     script = tmp_path / "pipeline.py"
     script.write_text(PIPELINE.format(tests=str(ROOT)))
-    pipeline = subprocess.Popen([sys.executable, script, tmp_path], stderr=subprocess.DEVNULL)
+    # Tests that a shell runs in the background inherit an ignored SIGINT; a person's terminal does not ignore it.
+    pipeline = subprocess.Popen(
+        [sys.executable, script, tmp_path],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
