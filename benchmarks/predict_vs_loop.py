@@ -9,7 +9,7 @@ one thread each, as ``riskfuse predict --workers CORES`` runs it. Loading is not
 table; the last line is one JSON object. Writes nothing else unless --out is given.
 
 Example:
-    python benchmarks/predict_vs_loop.py --data data/demo --adapter saves/demo/base
+    python benchmarks/predict_vs_loop.py --data data/corridor --adapter saves/board/base
 """
 
 from __future__ import annotations
@@ -127,15 +127,15 @@ class UsualWay:
         return next((answer for answer in self._texts if answer in said), None), new.shape[1]
 
 
-def pass_an_answer(loaded: Any, encoder: Any, path: str) -> list[float]:
-    """The log-probability of every answer by one forward pass each."""
+def pass_an_answer(loaded: Any, encoder: Any, answers: list[list[int]], path: str) -> list[float]:
+    """The log-probability of every answer (token ids) by one forward pass each."""
     import torch
     from PIL import Image
 
     photo = Image.open(path).convert("RGB")
     encoded = encoder.encode([photo])
     prompt, found = encoded.prompt_ids[0], []
-    for answer in encoder.answer_ids(photo):
+    for answer in answers:
         ids = torch.tensor([prompt + answer])
         kinds = (ids == loaded.model.config.image_token_id).int()
         with torch.inference_mode():
@@ -148,7 +148,8 @@ def pass_an_answer(loaded: Any, encoder: Any, path: str) -> list[float]:
 
 def processor_name() -> str:
     """What the operating system calls the processor."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+    listing = Path("/proc/cpuinfo")  # Linux alone has it
+    for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor()
@@ -164,6 +165,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     """Run all ways in turn, ``repeats`` times each, in this process."""
     import torch
+    from PIL import Image
 
     from launch.predict.config import PredictConfig
     from launch.predict.inputs import InputEncoder
@@ -190,12 +192,13 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     recipe, limit = load_recipe(arguments.recipe), arguments.max_new_tokens
     usual = UsualWay(loaded.model, recipe.model_name_or_path, recipe.raw, job.prompt, texts)
 
+    answers = encoder.answer_ids(Image.open(paths[0]).convert("RGB"))
     some = paths[:LIMIT_PHOTOS]
     ways: dict[str, tuple[list[str], Callable[[], Any]]] = {
         "scorer": (paths, lambda: score(paths)),
         "generate": (paths, lambda: [usual(path, limit) for path in paths]),
         "generate_to_limit": (some, lambda: [usual(path, limit, limit) for path in some]),
-        "pass_an_answer": (paths, lambda: [pass_an_answer(loaded, encoder, path) for path in paths]),
+        "pass_an_answer": (paths, lambda: [pass_an_answer(loaded, encoder, answers, path) for path in paths]),
     }
     score(paths)
     for path in paths[:WARM_UP_PHOTOS]:

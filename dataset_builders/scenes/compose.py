@@ -271,7 +271,7 @@ def _foreground(canvas: Canvas, rng: Generator, hall: places.Hall, hard: float) 
     if rng.random() > 0.08 + 0.17 * hard:
         return
     side = -1 if rng.random() < 0.5 else 1
-    # Measured from where the camera stands: never more than the outer third of the picture.
+    # Measured from where the camera stands, so that it hides a side of the picture and never all of it.
     near, z, tone = rng.uniform(0.15, 0.3), rng.uniform(0.5, 0.7), rng.uniform(30, 110)
     x, outer = canvas.camera.position[0] + side * near, canvas.camera.position[0] + side * 3.0
     canvas.polygon([(x, -1, z), (x, 3, z), (outer, 3, z), (outer, -1, z)], (tone, tone * 0.85, tone * 0.75))
