@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dataset_builders.errors import DataError, PhotoError
+from dataset_builders.errors import PhotoError
 from dataset_builders.files import atomic_path
 from dataset_builders.near_duplicates import perceptual_hash
 from dataset_builders.photo import DecodedPhoto, decode_photo, encode_png
+from dataset_builders.processes import map_in_processes
 from dataset_builders.progress import track
 from dataset_builders.sources.entries import Entry
 
@@ -87,25 +85,14 @@ def ingest_photos(
         )
         for entry, png in zip(entries, pngs, strict=True)
     ]
-    return list(track(_map(jobs, workers), total=len(jobs), title="photos"))
-
-
-def _map(jobs: Sequence[_Job], workers: int) -> Iterator[IngestedPhoto]:
-    if workers == 1 or len(jobs) <= _CHUNK:
-        yield from map(_ingest, jobs)
-        return
-    # spawn: a fork of a process with threads (progress bar, Arrow) can deadlock.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, -(-len(jobs) // _CHUNK)), mp_context=context)
-    try:
-        yield from pool.map(_ingest, jobs, chunksize=_CHUNK)
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a worker process died while it decoded photos, most likely for want of memory; "
-            "lower `workers` or `max_pixels` in the build config and build again"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    results = map_in_processes(
+        _ingest,
+        jobs,
+        workers=min(workers, -(-len(jobs) // _CHUNK) or 1),
+        chunk=_CHUNK,
+        remedy="lower `workers` or `max_pixels` in the build config and build again",
+    )
+    return list(track(results, total=len(jobs), title="photos"))
 
 
 def _ingest(job: _Job) -> IngestedPhoto:
