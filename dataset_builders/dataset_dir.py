@@ -12,9 +12,10 @@ from dataset_builders.files import file_sha256, write_text
 from dataset_builders.ingest import IMAGES
 from dataset_builders.manifest import MANIFEST_NAME, read_manifest
 
-__all__ = ["MARKER", "clear_dataset_dir", "is_complete", "read_marker"]
+__all__ = ["FOLDS", "MARKER", "clear_dataset_dir", "is_complete", "read_marker"]
 
 MARKER = "build.json"
+FOLDS = "folds"  # sub-directory of the training sets that leave one fold out
 
 # Says from the first moment that the directory is ours, so that a killed build may be done again.
 _OWNER = ".riskfuse-dataset"
@@ -38,8 +39,9 @@ def clear_dataset_dir(dataset_dir: Path) -> None:
         (dataset_dir / MARKER).unlink(missing_ok=True)
         for path in (*dataset_dir.glob("*.json"), *dataset_dir.glob(".*.tmp"), dataset_dir / MANIFEST_NAME):
             path.unlink(missing_ok=True)
-        if (dataset_dir / IMAGES).exists():
-            shutil.rmtree(dataset_dir / IMAGES)
+        for name in (IMAGES, FOLDS):
+            if (dataset_dir / name).exists():
+                shutil.rmtree(dataset_dir / name)
     write_text(dataset_dir / _OWNER, "Made by `riskfuse build`, which may clear this directory.\n")
 
 

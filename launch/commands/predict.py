@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     photos = parser.add_argument_group("photos: a data set, or a list beside a directory")
     photos.add_argument("--data", type=Path, help="data set directory with manifest.parquet")
     photos.add_argument("--splits", default="val,test", help="splits of the data set (default: val,test)")
+    photos.add_argument("--folds", help="only rows of these folds of the data set, such as 0,2 (default: all)")
     photos.add_argument("--images", type=Path, help="photo directory, with --list")
     photos.add_argument("--list", type=Path, dest="photo_list", help="text file, one photo name a line")
     model = parser.add_argument_group("model")
@@ -74,10 +75,14 @@ def _config(args: argparse.Namespace) -> Any:
 
     from launch.predict import PredictConfig
 
-    values = {name: getattr(args, name) for name in PredictConfig.model_fields if name != "splits"}
-    splits = tuple(name.strip() for name in args.splits.split(",") if name.strip())
+    values = {name: getattr(args, name) for name in PredictConfig.model_fields if name not in ("splits", "folds")}
+    values |= {"splits": _names(args.splits), "folds": None if args.folds is None else _names(args.folds)}
     try:
-        return PredictConfig(**values, splits=splits)
+        return PredictConfig(**values)
     except ValidationError as error:
         findings = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'flags'}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"{findings}. See riskfuse predict --help") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -22,6 +22,7 @@ class PredictConfig(BaseModel):
         out: Predictions directory.
         data: Data set directory; its manifest lists the photos. Excludes ``images`` and ``photo_list``.
         splits: Splits of the manifest to predict, in this order.
+        folds: Only rows of these folds of the manifest; all rows when None.
         images: Bare photo directory, with ``photo_list``.
         photo_list: UTF-8 text, one file name a line (what follows a tab is ignored).
         adapter: Adapter directory; the recipe's ``output_dir`` when None; ``"none"`` for the bare base.
@@ -45,6 +46,7 @@ class PredictConfig(BaseModel):
     out: Path
     data: Path | None = None
     splits: tuple[str, ...] = ("val", "test")
+    folds: tuple[int, ...] | None = None
     images: Path | None = None
     photo_list: Path | None = None
     adapter: str | None = None
@@ -67,6 +69,8 @@ class PredictConfig(BaseModel):
             raise ValueError("images (a directory) and list (its file names) go together")
         if self.data is not None and not self.splits:
             raise ValueError("splits is empty; name at least one of train, val, test")
+        if self.folds is not None and (self.data is None or not self.folds):
+            raise ValueError("folds names at least one fold of a data set (data); a list of photos has none")
         if self.merged is not None and self.adapter is not None:
             raise ValueError("adapter and merged exclude each other: a merged model already holds its adapter")
         return self

@@ -90,7 +90,7 @@ def photo_rows(config: PredictConfig) -> list[PhotoRow]:
         DataError: The data set or list is not what it must be.
     """
     if config.data is not None:
-        return rows_from_dataset(config.data, config.splits)
+        return rows_from_dataset(config.data, config.splits, config.folds)
     assert config.images is not None
     assert config.photo_list is not None
     return rows_from_list(config.images, config.photo_list, load_task_card(config.task))

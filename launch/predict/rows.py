@@ -9,7 +9,7 @@ from pathlib import Path
 from dataset_builders.build_config import LabelListSource
 from dataset_builders.errors import DataError
 from dataset_builders.files import content_hash, file_sha256
-from dataset_builders.manifest import read_manifest
+from dataset_builders.manifest import QUARANTINED, read_manifest
 from dataset_builders.sources.entries import check_rows
 from dataset_builders.sources.label_list import read_label_list
 from dataset_builders.task_card import TaskCard
@@ -54,11 +54,16 @@ class Shard:
         return content_hash([[row.sample_id, row.image, row.sha256, row.problem] for row in self.rows])
 
 
-def rows_from_dataset(dataset_dir: Path, splits: tuple[str, ...]) -> list[PhotoRow]:
+def rows_from_dataset(
+    dataset_dir: Path, splits: tuple[str, ...], folds: tuple[int, ...] | None = None
+) -> list[PhotoRow]:
     """Rows of the named splits, split by split, each in the order of the manifest; quarantined photos are among them.
 
+    With ``folds``, only the rows of these folds; quarantined and test photos are in none. Augmented copies that the
+    verification dropped are photos like any other: dropping them changes no prediction.
+
     Raises:
-        DataError: There is no manifest, or a split has no rows.
+        DataError: There is no manifest, a split has no rows, a fold is not in the manifest, or no row is left.
     """
     manifest = read_manifest(dataset_dir)
     counts = Counter(row.split for row in manifest)
@@ -68,17 +73,29 @@ def rows_from_dataset(dataset_dir: Path, splits: tuple[str, ...]) -> list[PhotoR
             f"{dataset_dir}: no photos in split {', '.join(empty)}; it has "
             f"{', '.join(f'{split} ({count})' for split, count in counts.items()) or 'none'}; mend --splits"
         )
-    return [
+    if folds is not None:
+        known = sorted({row.fold for row in manifest if row.fold >= 0})
+        if unknown := [str(fold) for fold in folds if fold not in known]:
+            names = ", ".join(map(str, known)) or "none"
+            raise DataError(f"{dataset_dir}: no fold {', '.join(unknown)}; it has {names}; mend --folds")
+        manifest = [row for row in manifest if row.fold in folds]
+    rows = [
         PhotoRow(
             sample_id=row.sample_id,
-            image=str(dataset_dir / row.image) if row.usable else "",
+            image=str(dataset_dir / row.image) if row.status != QUARANTINED else "",
             sha256=row.sha256,
-            problem="" if row.usable else f"quarantined: {row.reason}",
+            problem=f"quarantined: {row.reason}" if row.status == QUARANTINED else "",
         )
         for split in splits
         for row in manifest
         if row.split == split
     ]
+    if not rows:
+        raise DataError(
+            f"{dataset_dir}: no photo of fold {', '.join(map(str, folds or ()))} is in split {', '.join(splits)}; the "
+            "validation fold is in split val, the others in train; mend --splits or --folds"
+        )
+    return rows
 
 
 def rows_from_list(images: Path, photo_list: Path, card: TaskCard) -> list[PhotoRow]:
