@@ -67,6 +67,9 @@ def training_environment(recipe: dict[str, Any], processes: int | None) -> dict[
         # torchrun is looked up by name, also when the virtual environment is not activated.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "TOKENIZERS_PARALLELISM": "false",
+        # peft writes the names of the adapted layers in the order of a Python set: with a fixed seed of its hashes, the
+        # same training gives the same bytes.
+        "PYTHONHASHSEED": "0",
     }
     if Path(str(recipe.get("model_name_or_path"))).is_dir():
         environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

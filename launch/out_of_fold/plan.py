@@ -14,7 +14,7 @@ from dataset_builders.fold_sets import FoldSet, plan_fold_sets
 from dataset_builders.manifest import ManifestRow, read_manifest
 from dataset_builders.task_card import TaskCard, load_task_card
 from launch.out_of_fold.config import OutOfFoldConfig
-from launch.out_of_fold.steps import prediction_step, training_step
+from launch.out_of_fold.steps import fold_prediction_step, fold_training_step
 from launch.pipeline.step import Step
 from launch.recipe import TrainingRecipe, load_recipe
 
@@ -122,8 +122,8 @@ def _fold_plan(
         photos=len(rows) - copies,
         copies=copies,
         out=config.out / name,
-        training=training_step(config, name, resolved, fold_set, check=fold_set.fold == first),
-        prediction=prediction_step(config, card.stages[0], name, resolved, fold_set, SCORED_SPLITS),
+        training=fold_training_step(config, name, resolved, fold_set, check=fold_set.fold == first),
+        prediction=fold_prediction_step(config, card.stages[0], name, resolved, fold_set, SCORED_SPLITS),
     )
 
 

@@ -10,23 +10,23 @@ import yaml
 from dataset_builders.files import write_text
 from dataset_builders.fold_sets import FoldSet
 from launch.out_of_fold.config import OutOfFoldConfig
-from launch.pipeline.plan import _SHOWN, _begin_training, _local_files, _riskfuse, _teaching, _trained_files
-from launch.pipeline.step import Command, Step
+from launch.pipeline.model_steps import (
+    offline_environment,
+    riskfuse_command,
+    teaching_keys,
+    trained_files,
+    training_step,
+)
+from launch.pipeline.step import Step
 from launch.predict.parts import part_path
 from launch.predict.rows import cut_shards, rows_from_dataset
 from launch.predict.run import MARKER_NAME
-from launch.training import (
-    TrainingState,
-    training_command,
-    training_environment,
-    training_progress,
-    training_state,
-)
+from launch.training import training_environment
 
-__all__ = ["prediction_step", "training_step"]
+__all__ = ["fold_prediction_step", "fold_training_step"]
 
 
-def training_step(
+def fold_training_step(
     config: OutOfFoldConfig, name: str, recipe: dict[str, Any], fold_set: FoldSet, *, check: bool
 ) -> Step:
     """The training of one fold; its marker and log are those of ``config.saves``.
@@ -42,36 +42,20 @@ def training_step(
         ConfigError: The number of processes cannot be known.
     """
     path = _recipe_path(config.saves, name)
-    output_dir = Path(recipe["output_dir"])
-    # peft writes the names of the adapted layers in the order of a Python set, which counts in a prediction's
-    # fingerprint: with a fixed seed, the same training gives the same bytes.
-    environment = training_environment(recipe, config.processes) | {"PYTHONHASHSEED": "0"}
-
-    def begin() -> None:
-        _write_recipe(path, recipe, config)
-        _begin_training(output_dir)
-
-    def commands() -> list[Command]:
-        shown = [f"{key}={environment[key]}" for key in _SHOWN if key in environment]
-        words = [*shown, "llamafactory-cli", "train", str(path)]
-        train = Command(tuple(training_command(path)), " ".join(words), environment)
-        return [_riskfuse("check", path, "--task", config.task), train] if check else [train]
-
-    return Step(
-        name=f"train_{name}",
-        settings={"recipe": _teaching(recipe), "processes": config.processes},
-        inputs=(*fold_set.files(config.data), *_local_files(recipe)),
-        outputs=_trained_files(recipe),
-        owned=(output_dir,),
-        make_commands=commands,
-        begin=begin,
-        finished=lambda: training_state(output_dir) is TrainingState.FINISHED,
-        refuses_strangers=True,
-        progress=lambda: training_progress(output_dir) or "loading model and data",
+    training_environment(recipe, config.processes)  # says now, not at the start, what it cannot know
+    return training_step(
+        f"train_{name}",
+        recipe,
+        path,
+        task=config.task,
+        processes=config.processes,
+        inputs=fold_set.files(config.data),
+        check=check,
+        begin=lambda: _write_recipe(path, recipe, config),
     )
 
 
-def prediction_step(
+def fold_prediction_step(
     config: OutOfFoldConfig,
     stage: str,
     name: str,
@@ -97,24 +81,23 @@ def prediction_step(
     words += ["--batch-size", str(config.batch_size), "--shard-size", str(config.shard_size)]
     if config.engine == "ray":
         words += ["--workers", str(config.workers)]
-    is_here = Path(str(recipe.get("model_name_or_path"))).is_dir()
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} if is_here else {}
+    offline = offline_environment(recipe)
     return Step(
         name=f"predict_{name}",
         # Neither engine nor workers: they change no byte of the result. Of the manifest only the photos of this fold
         # count, since the verification of copies writes its scores there; of the task card only stage 1's prompt and
         # answers, which the training set's fingerprint holds.
         settings={
-            "recipe": _teaching(recipe),
+            "recipe": teaching_keys(recipe),
             "training_set": fold_set.fingerprint,
             "photos": [shard.content for shard in shards],
             "batch_size": config.batch_size,
             "shard_size": config.shard_size,
         },
-        inputs=_trained_files(recipe),
+        inputs=trained_files(recipe),
         outputs=(out / MARKER_NAME, *(part_path(out, shard.index) for shard in shards)),
         owned=(out,),
-        make_commands=lambda: [_riskfuse(*words, environment=offline, partial_success=True)],
+        make_commands=lambda: [riskfuse_command(*words, environment=offline, partial_success=True)],
         begin=lambda: _write_recipe(path, recipe, config),
     )
 

@@ -14,38 +14,21 @@ from dataset_builders.errors import ConfigError
 from dataset_builders.files import write_text
 from dataset_builders.task_card import TaskCard, load_task_card
 from launch.pipeline.config import PipelineConfig, Stage
+from launch.pipeline.model_steps import (
+    offline_environment,
+    riskfuse_command,
+    teaching_keys,
+    trained_files,
+    training_step,
+)
 from launch.pipeline.step import Command, Step
 from launch.recipe import load_recipe
-from launch.training import (
-    TrainingState,
-    remove_broken_checkpoints,
-    training_command,
-    training_environment,
-    training_progress,
-    training_state,
-)
 
 __all__ = ["FUSION", "plan_steps", "resolve_recipe", "write_recipes"]
 
 FUSION = "fusion"  # directory in the run directory
 
 _DATA_FILES = ("build.json", "manifest.parquet", "train.json", "val.json", "test.json")
-_SHOWN = ("FORCE_TORCHRUN", "NPROC_PER_NODE", "DS_ACCELERATOR")
-
-# Keys of a recipe that change how a training is watched or how fast it is, but not what it learns. Changing them does
-# not throw a training away.
-_HARMLESS = {
-    "dataloader_num_workers",
-    "eval_steps",
-    "eval_strategy",
-    "logging_steps",
-    "per_device_eval_batch_size",
-    "plot_loss",
-    "preprocessing_num_workers",
-    "report_to",
-    "save_steps",
-    "save_total_limit",
-}
 
 
 def plan_steps(config: PipelineConfig) -> list[Step]:
@@ -64,10 +47,10 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
     base, second = card.stages
     steps = [
         _build(config, data),
-        _train(config, data, "base", config.base, [data.out / "train.json", data.out / "val.json"]),
+        _train(config, data, "base", [data.out / "train.json", data.out / "val.json"]),
         _predict(config, data, "base", config.base, base),
         _specialist_set(config, data, card),
-        _train(config, data, "specialist", config.specialist, _specialist_files(data, card)),
+        _train(config, data, "specialist", _specialist_files(data, card)),
         _predict(config, data, "specialist", config.specialist, second),
         _fuse(config, data, card),
     ]
@@ -105,18 +88,12 @@ def _recipe_path(config: PipelineConfig, role: str) -> Path:
     return config.runs_dir / "recipes" / f"{role}.yaml"
 
 
-def _riskfuse(*words: str | Path, environment: dict[str, str] | None = None, partial_success: bool = False) -> Command:
-    texts = [str(word) for word in words]
-    argv = (sys.executable, "-m", "launch.cli", *texts)
-    return Command(argv, shlex.join(["riskfuse", *texts]), environment or {}, partial_success)
-
-
 def _prepare(config: PipelineConfig) -> Step:
     prepare = config.prepare
     assert prepare is not None  # the caller asked
     program, *words = prepare.command
     command = (
-        _riskfuse(*words)
+        riskfuse_command(*words)
         if program == "riskfuse"
         else Command((sys.executable, *words), shlex.join(["python", *words]))
     )
@@ -140,58 +117,19 @@ def _build(config: PipelineConfig, data: BuildConfig) -> Step:
         listings=tuple(dict.fromkeys(photos)),
         outputs=tuple(data.out / name for name in _DATA_FILES),
         owned=(data.out,),
-        make_commands=lambda: [_riskfuse("build", config.data)],
+        make_commands=lambda: [riskfuse_command("build", config.data)],
     )
 
 
-def _train(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage, files: list[Path]) -> Step:
-    recipe = resolve_recipe(config, role)
-    output_dir = Path(recipe["output_dir"])
-    path = _recipe_path(config, role)
-    processes = config.training.processes
-
-    def commands() -> list[Command]:
-        environment = training_environment(recipe, processes)
-        shown = [f"{key}={environment[key]}" for key in _SHOWN if key in environment]
-        words = [*shown, "llamafactory-cli", "train", str(path)]
-        train = Command(tuple(training_command(path)), " ".join(words), environment)
-        return [_riskfuse("check", path, "--task", config.task), train]
-
-    return Step(
-        name=f"train_{role}",
-        settings={"recipe": _teaching(recipe), "processes": processes},
-        inputs=(data.out / "build.json", *files, *_local_files(recipe)),
-        outputs=_trained_files(recipe),
-        owned=(output_dir,),
-        make_commands=commands,
-        begin=lambda: _begin_training(output_dir),
-        finished=lambda: training_state(output_dir) is TrainingState.FINISHED,
-        refuses_strangers=True,
-        progress=lambda: training_progress(output_dir) or "loading model and data",
+def _train(config: PipelineConfig, data: BuildConfig, role: str, files: list[Path]) -> Step:
+    return training_step(
+        f"train_{role}",
+        resolve_recipe(config, role),
+        _recipe_path(config, role),
+        task=config.task,
+        processes=config.training.processes,
+        inputs=(data.out / "build.json", *files),
     )
-
-
-def _teaching(recipe: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in recipe.items() if key not in _HARMLESS}
-
-
-def _trained_files(recipe: dict[str, Any]) -> tuple[Path, ...]:
-    """Files of a finished training by which its result is known; a whole model is known by its metrics file."""
-    output_dir = Path(recipe["output_dir"])
-    if recipe.get("finetuning_type", "lora") in ("full", "freeze"):
-        return (output_dir / "config.json", output_dir / "all_results.json")
-    return (output_dir / "adapter_config.json", output_dir / "adapter_model.safetensors")
-
-
-def _begin_training(output_dir: Path) -> None:
-    for checkpoint in remove_broken_checkpoints(output_dir):
-        print(f"  {checkpoint} was half written when the run was interrupted; removed")
-
-
-def _local_files(recipe: dict[str, Any]) -> list[Path]:
-    """The base model, when it is a directory here, and the DeepSpeed file."""
-    paths = [Path(str(recipe[key])) for key in ("model_name_or_path", "deepspeed") if recipe.get(key)]
-    return [path for path in paths if path.exists()]
 
 
 def _predict(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage, name: str) -> Step:
@@ -213,22 +151,20 @@ def _predict(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage,
         out.as_posix(),
     ]
     words += [*engine, *inference.options]
-    offline = (
-        {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} if Path(recipe["model_name_or_path"]).is_dir() else {}
-    )
+    offline = offline_environment(recipe)
     return Step(
         name=f"predict_{role}",
         # Neither engine nor workers: they change no byte of the result.
-        settings={"recipe": _teaching(recipe), "splits": stage.splits, "options": inference.options},
+        settings={"recipe": teaching_keys(recipe), "splits": stage.splits, "options": inference.options},
         inputs=(
             config.task,
             data.out / "build.json",
             data.out / "manifest.parquet",
-            *_trained_files(recipe),
+            *trained_files(recipe),
         ),
         outputs=(out / "predictions.json",),
         owned=(out,),
-        make_commands=lambda: [_riskfuse(*words, environment=offline, partial_success=True)],
+        make_commands=lambda: [riskfuse_command(*words, environment=offline, partial_success=True)],
     )
 
 
@@ -247,7 +183,7 @@ def _specialist_set(config: PipelineConfig, data: BuildConfig, card: TaskCard) -
         inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", predictions),
         outputs=files,
         owned=files,
-        make_commands=lambda: [_riskfuse(*words)],
+        make_commands=lambda: [riskfuse_command(*words)],
     )
 
 
@@ -262,5 +198,5 @@ def _fuse(config: PipelineConfig, data: BuildConfig, card: TaskCard) -> Step:
         inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", base, second),
         outputs=tuple(out / name for name in ("fusion.json", "scores.json", "b-submit.txt", "fallback.txt")),
         owned=(out,),
-        make_commands=lambda: [_riskfuse(*words, partial_success=True)],
+        make_commands=lambda: [riskfuse_command(*words, partial_success=True)],
     )
