@@ -13,8 +13,11 @@ from dataset_builders.errors import ConfigError
 __all__ = [
     "BuildConfig",
     "Columns",
+    "HfColumns",
+    "HfDatasetSource",
     "ImageFolderSource",
     "LabelListSource",
+    "LabelStudioSource",
     "NearDuplicates",
     "Source",
     "TableSource",
@@ -88,7 +91,62 @@ class TableSource(FrozenModel):
     encoding: str = "auto"
 
 
-Source = Annotated[LabelListSource | ImageFolderSource | TableSource, Field(discriminator="kind")]
+class HfColumns(FrozenModel):
+    """Names of a Hugging Face data set's columns; ``label: null`` means that it is unlabelled."""
+
+    image: str = "image"
+    label: str | None = "label"
+
+
+class HfDatasetSource(FrozenModel):
+    """A directory that ``datasets`` can read: made by ``save_to_disk``, Parquet files, or an image folder.
+
+    Attributes:
+        name: As in ``LabelListSource``.
+        role: As in ``LabelListSource``.
+        path: The directory.
+        images: Directory that the photos are written to, as the data set holds them; it belongs to this source alone.
+        split: Which split; may be left out when there is only one.
+        columns: Which columns hold photo and label.
+    """
+
+    kind: Literal["hf_dataset"]
+    name: SourceName
+    role: Role
+    path: Path
+    images: Path
+    split: str | None = None
+    columns: HfColumns = HfColumns()
+
+
+class LabelStudioSource(FrozenModel):
+    """An export of Label Studio, JSON or JSON-MIN, beside a directory of photos.
+
+    Attributes:
+        name: As in ``LabelListSource``.
+        role: As in ``LabelListSource``.
+        path: The exported ``.json``.
+        images: Directory of the photos: Label Studio's document root, upload directory, or a copy of the bucket.
+        image: Key of the photo in a task's ``data``.
+        choice: Name of the ``<Choices>`` control; needed for JSON-MIN, and when there are several controls.
+        disagreement: What happens to a task whose annotators do not agree: ``error`` lists it, ``majority`` takes the
+            choice of more than half of them, ``drop`` leaves the task out and lists it on stderr.
+    """
+
+    kind: Literal["label_studio"]
+    name: SourceName
+    role: Role
+    path: Path
+    images: Path
+    image: str = "image"
+    choice: str | None = None
+    disagreement: Literal["error", "majority", "drop"] = "error"
+
+
+Source = Annotated[
+    LabelListSource | ImageFolderSource | TableSource | HfDatasetSource | LabelStudioSource,
+    Field(discriminator="kind"),
+]
 
 
 class NearDuplicates(FrozenModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,44 @@ from dataset_builders.files import write_json
 from dataset_builders.manifest import ManifestRow
 from dataset_builders.task_card import Prompt, TaskCard
 
-__all__ = ["DATASET_INFO", "IMAGE_TOKEN", "conversation", "dataset_names", "write_dataset_info", "write_sharegpt"]
+__all__ = [
+    "DATASET_INFO",
+    "IMAGE_TOKEN",
+    "conversation",
+    "dataset_names",
+    "register_datasets",
+    "write_dataset_info",
+    "write_sharegpt",
+]
 
 DATASET_INFO = "dataset_info.json"
 IMAGE_TOKEN = "<image>"
 _PLACEHOLDERS = (IMAGE_TOKEN, "<video>", "<audio>")
 
 
-def conversation(prompt: Prompt, image: str, answer: str | None) -> dict[str, Any]:
+def conversation(prompt: Prompt, image: str | Sequence[str], answer: str | None) -> dict[str, Any]:
     """One ShareGPT example.
 
     Args:
         prompt: System and user text, without an image token.
-        image: Path relative to the data set directory.
+        image: Path relative to the data set directory, or several paths: the photos of one turn, in order.
         answer: The right answer; None leaves the assistant's turn out, since no answer is ever invented.
 
     Raises:
-        ConfigError: A text holds a placeholder, and so would not match the one photo.
+        ConfigError: A text holds a placeholder, and so would not match the photos.
     """
+    images = [image] if isinstance(image, str) else list(image)
     for text in (prompt.system, prompt.user, answer or ""):
         for placeholder in _PLACEHOLDERS:
             if placeholder in text:
                 raise ConfigError(f"a prompt or answer holds {placeholder}; remove it from the task card: {text!r}")
     messages = [
         {"role": "system", "content": prompt.system},
-        {"role": "user", "content": IMAGE_TOKEN + prompt.user},
+        {"role": "user", "content": IMAGE_TOKEN * len(images) + prompt.user},
     ]
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
-    return {"messages": messages, "images": [image]}
+    return {"messages": messages, "images": images}
 
 
 def write_sharegpt(path: Path, rows: Iterable[ManifestRow], card: TaskCard, stage: str) -> int:
@@ -67,7 +76,12 @@ def dataset_names(card: TaskCard) -> dict[str, str]:
 def write_dataset_info(dataset_dir: Path, names: Sequence[str], card: TaskCard) -> None:
     """Register the named sets with LLaMA-Factory."""
     files = dataset_names(card)
-    write_json(dataset_dir / DATASET_INFO, {name: _registration(files[name]) for name in names})
+    register_datasets(dataset_dir, {name: files[name] for name in names})
+
+
+def register_datasets(dataset_dir: Path, files: Mapping[str, str]) -> None:
+    """Register sets with LLaMA-Factory by name and file."""
+    write_json(dataset_dir / DATASET_INFO, {name: _registration(file) for name, file in files.items()})
 
 
 def _registration(file_name: str) -> dict[str, Any]:
