@@ -12,11 +12,21 @@ import pyarrow.parquet as pq
 from dataset_builders.errors import DataError
 from dataset_builders.files import atomic_path
 
-__all__ = ["MANIFEST_NAME", "MANIFEST_SCHEMA", "OK", "QUARANTINED", "ManifestRow", "read_manifest", "write_manifest"]
+__all__ = [
+    "DROPPED",
+    "MANIFEST_NAME",
+    "MANIFEST_SCHEMA",
+    "OK",
+    "QUARANTINED",
+    "ManifestRow",
+    "read_manifest",
+    "write_manifest",
+]
 
 MANIFEST_NAME = "manifest.parquet"
 OK = "ok"
 QUARANTINED = "quarantined"
+DROPPED = "dropped"  # an augmented copy that the verification took out; its photo stays
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -71,7 +81,7 @@ class ManifestRow:
 
     @property
     def usable(self) -> bool:
-        """True when the photo is there and decodes; False when it is quarantined."""
+        """True when the photo is there and decodes; False when it is quarantined or dropped."""
         return self.status == OK
 
 

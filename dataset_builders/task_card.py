@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from dataset_builders.config_file import FrozenModel, read_config
 from dataset_builders.errors import ConfigError
 
-__all__ = ["Answer", "Label", "PixelBudget", "Prompt", "Specialist", "TaskCard", "load_task_card"]
+__all__ = ["Answer", "Label", "PixelBudget", "Prompt", "SignKind", "Specialist", "TaskCard", "load_task_card"]
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+SignKind = Literal["warning_triangle", "e_bike_ban", "exit"]
 
 
 class Label(FrozenModel):
@@ -90,6 +91,8 @@ class TaskCard(FrozenModel):
         specialist: The second look.
         pixel_budget: Reference pixel budget of the full-size recipes.
         protected_hues: Hue ranges in degrees [from, to) that augmentation must not move; from > to wraps at 360.
+        harmless_signs: Safety signs that augmentation may add, each with the identifiers of the labels whose photos
+            keep their label with such a sign in them. None by default.
     """
 
     task: Identifier
@@ -101,6 +104,7 @@ class TaskCard(FrozenModel):
     specialist: Specialist
     pixel_budget: PixelBudget
     protected_hues: tuple[tuple[float, float], ...] = ()
+    harmless_signs: dict[SignKind, tuple[Identifier, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskCard:
@@ -110,7 +114,8 @@ class TaskCard(FrozenModel):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"label {kind} used twice: {', '.join(twice)}; give each label its own")
-        unknown = [i for i in (*self.specialist.targets, self.fallback) if i not in ids]
+        signed = [i for label_ids in self.harmless_signs.values() for i in label_ids]
+        unknown = [i for i in (*self.specialist.targets, self.fallback, *signed) if i not in ids]
         if unknown:
             raise ValueError(f"unknown label id: {', '.join(unknown)}; the labels are {', '.join(ids)}")
         if set(self.specialist.targets) >= set(ids):
@@ -149,6 +154,10 @@ class TaskCard(FrozenModel):
             if text in (label.text, label.id, *label.aliases):
                 return label.id
         return None
+
+    def signs_for(self, label_id: str) -> tuple[SignKind, ...]:
+        """The kinds of safety signs that a photo with this label may be given without changing its label."""
+        return tuple(kind for kind, label_ids in self.harmless_signs.items() if label_id in label_ids)
 
     def answers(self, stage: str) -> tuple[Answer, ...]:
         """The answers that a stage may give, in column order.

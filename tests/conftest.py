@@ -12,6 +12,7 @@ from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from dataset_builders.task_card import TaskCard, load_task_card
 

@@ -1,0 +1,1 @@
+"""VL-ADAS: augmented copies of training photos whose label stays true."""
