@@ -7,7 +7,6 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +17,7 @@ from pydantic import Field, model_validator
 from dataset_builders.config_file import FrozenModel, read_config
 from dataset_builders.errors import ConfigError
 from dataset_builders.files import atomic_path, content_hash, write_json, write_text
+from dataset_builders.processes import map_in_processes
 from dataset_builders.scenes.compose import GENERATOR_VERSION, GRADES, Scene, render_scene
 from dataset_builders.task_card import TaskCard, load_task_card
 
@@ -169,10 +169,11 @@ def make_boards(config: ScenesConfig, workers: int, say: Callable[[str], None]) 
             for number, start in enumerate(range(0, len(rows), CHUNK))
         ]  # fmt: skip
         _clean(config.out, board.name, stamp)
-        with ProcessPoolExecutor(workers) as pool:
-            for done, _ in enumerate(pool.map(_render_chunk, jobs), start=1):
-                if done % 10 == 0 or done == len(jobs):
-                    say(f"{board.name}: {min(done * CHUNK, len(rows))} of {len(rows)} photos")
+        remedy = "give fewer --workers and run the command again, which goes on where it stopped"
+        rendered = map_in_processes(_render_chunk, jobs, workers=workers, chunk=1, remedy=remedy)
+        for done, _ in enumerate(rendered, start=1):
+            if done % 10 == 0 or done == len(jobs):
+                say(f"{board.name}: {min(done * CHUNK, len(rows))} of {len(rows)} photos")
         _write_lists(config.out, board, rows, card, len(jobs))
     _contact_sheet(config.out / "contact_sheet.png", config, card)
     write_json(marker, {"stamp": stamp, "generator": GENERATOR_VERSION, "boards": [b.name for b in config.boards]})
@@ -190,7 +191,7 @@ def _clean(out: Path, name: str, stamp: str) -> None:
     write_text(note, stamp)
 
 
-def _render_chunk(job: tuple[str, str, str, int, int, float, list[tuple[Row, str]]]) -> None:
+def _render_chunk(job: tuple[str, str, str, int, int, float, list[tuple[Row, Grade]]]) -> None:
     """Render one chunk, unless its part file says that it is complete."""
     import cv2
 

@@ -6,13 +6,13 @@ Streams and difficulty differ from those of the boards, so the base sees none of
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset_builders.files import write_json
+from dataset_builders.processes import map_in_processes
 from dataset_builders.scenes.compose import GENERATOR_VERSION, GRADES, KINDS, PLACES, Scene, render_scene
 
 __all__ = ["PATCHES", "SIZES", "load_scenes", "render_scenes"]
@@ -38,10 +38,11 @@ def _truth(scene: Scene) -> NDArray[np.uint32]:
     return truth
 
 
-def _chunk(directory: str, start: int, stop: int) -> list[dict[str, object]]:
-    """Render scenes start to stop into the memory-mapped arrays; returns their descriptions."""
+def _chunk(job: tuple[str, int, int]) -> list[dict[str, object]]:
+    """Render scenes start to stop into the directory's memory-mapped arrays; returns their descriptions."""
     import cv2
 
+    directory, start, stop = job
     cv2.setNumThreads(1)
     arrays = {size: np.load(Path(directory) / f"rgb{size}.npy", mmap_mode="r+") for size in SIZES}
     truths = np.load(Path(directory) / "truth.npy", mmap_mode="r+")
@@ -74,8 +75,8 @@ def render_scenes(directory: Path, count: int, workers: int = 2) -> None:
         np.lib.format.open_memmap(directory / f"rgb{size}.npy", "w+", np.uint8, (count, size, size, 3)).flush()
     np.lib.format.open_memmap(directory / "truth.npy", "w+", np.uint32, (count, PATCHES, PATCHES)).flush()
     starts = range(0, count, CHUNK)
-    with ProcessPoolExecutor(workers) as pool:
-        chunks = list(pool.map(_chunk, [str(directory)] * len(starts), starts, [min(s + CHUNK, count) for s in starts]))
+    jobs = [(str(directory), start, min(start + CHUNK, count)) for start in starts]
+    chunks = map_in_processes(_chunk, jobs, workers=workers, chunk=1, remedy="run the command again with fewer workers")
     rows = [row for chunk in chunks for row in chunk]
     write_json(marker, {"settings": [GENERATOR_VERSION, count], "places": PLACES, "kinds": KINDS, "rows": rows})
 
