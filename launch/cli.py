@@ -33,7 +33,20 @@ class Command(Protocol):
 
 
 # In the order in which the data goes.
-COMMANDS = ("scenes", "build", "check", "predict", "specialist", "fuse", "evaluate", "run")
+COMMANDS = (
+    "scenes",
+    "build",
+    "inspect",
+    "augment",
+    "check",
+    "predict",
+    "out-of-fold",
+    "verify",
+    "specialist",
+    "fuse",
+    "evaluate",
+    "run",
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        command = cast(Command, importlib.import_module(f"launch.commands.{name}"))
+        command = cast(Command, importlib.import_module(f"launch.commands.{name.replace('-', '_')}"))
         sub = subparsers.add_parser(
             name,
             help=command.HELP,

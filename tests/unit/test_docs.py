@@ -34,7 +34,7 @@ def test_named_recipes_exist(document):
 def test_named_commands_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, flags=re.DOTALL))
-    for name in re.findall(r"\briskfuse ([a-z]+)", code):
+    for name in re.findall(r"\briskfuse ([a-z][a-z-]*)", code):
         assert name in COMMANDS
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     for name in re.findall(r"\bmake ([a-z-]+)", code):
