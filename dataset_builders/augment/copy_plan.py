@@ -75,12 +75,11 @@ def balanced_repeats(
     for number, label_id in enumerate(sorted(wanted)):
         rng = np.random.default_rng([seed, number])
         members, of_copies = originals[label_id], copies[label_id]
-        total_copies = copy_rows[label_id] if of_copies else 0
-        repeats_N[of_copies] = repeat_evenly(len(of_copies), total_copies, rng)
-        # Photos whose copies were all dropped come first: nothing is lost.
+        # Photos whose copies were all dropped have to stand for themselves: nothing is lost.
         alone = [index for index in members if rows[index].sample_id not in shown]
-        total = max(wanted[label_id] - total_copies, len(alone))
-        repeats_N[members] = _spread(members, alone, total, rng)
+        total_copies = min(copy_rows[label_id], wanted[label_id] - len(alone)) if of_copies else 0
+        repeats_N[of_copies] = repeat_evenly(len(of_copies), total_copies, rng)
+        repeats_N[members] = _spread(members, alone, wanted[label_id] - total_copies, rng)
     return repeats_N
 
 

@@ -42,5 +42,5 @@ def write_gallery(path: Path, dataset_dir: Path, card: TaskCard) -> None:
                 for row in copies[original.sample_id][:COPIES]
             ]
             groups.append(Group(f"{label.id} ({label.text})", tuple(pictures)))
-    intro = ["An original of each class stands first in its row; the caption of a copy names what was applied to it."]
+    intro = ["Each row starts with an original; the caption of a copy names what was applied to it."]
     write_contact_sheet(path, f"Augmented copies in {dataset_dir.name}", intro, groups, side=168)

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", type=Path, help="augmentation policy (YAML)")
     parser.add_argument("--dataset", type=Path, help="data set to augment, in place of the policy's")
     parser.add_argument("--out", type=Path, help="data set directory to write, in place of the policy's")
+    parser.add_argument("--seed", type=int, help="seed, in place of the policy's")
     parser.add_argument("--workers", type=int, help="processes, in place of the policy's; changes no byte")
     parser.add_argument(
         "--gallery", type=Path, metavar="FILE.html", help="page with originals and copies of each class"
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from dataset_builders.augment.config import load_augment_config
     from dataset_builders.summary import render_summary
 
-    changes = {"dataset": args.dataset, "out": args.out, "workers": args.workers}
+    changes = {"dataset": args.dataset, "out": args.out, "seed": args.seed, "workers": args.workers}
     config = load_augment_config(args.policy).with_changes({k: v for k, v in changes.items() if v is not None})
     result = augment_dataset(config)
     print(render_summary(result.marker))
