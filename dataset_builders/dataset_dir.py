@@ -11,8 +11,9 @@ from dataset_builders.errors import DataError
 from dataset_builders.files import file_sha256, write_text
 from dataset_builders.ingest import IMAGES
 from dataset_builders.manifest import MANIFEST_NAME, read_manifest
+from dataset_builders.task_card import TaskCard
 
-__all__ = ["FOLDS", "MARKER", "clear_dataset_dir", "is_complete", "read_marker"]
+__all__ = ["FOLDS", "MARKER", "check_task", "clear_dataset_dir", "is_complete", "read_marker"]
 
 MARKER = "build.json"
 FOLDS = "folds"  # sub-directory of the training sets that leave one fold out
@@ -58,6 +59,25 @@ def read_marker(dataset_dir: str | Path, name: str = MARKER) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); remove it and run the command again") from error
+
+
+def check_task(dataset_dir: Path, marker: dict[str, Any], card: TaskCard) -> None:
+    """Check that a data set was built for a task card.
+
+    Args:
+        dataset_dir: The data set, for the message.
+        marker: Its ``build.json``.
+        card: The task card that a person gave.
+
+    Raises:
+        DataError: Task or labels differ.
+    """
+    got = (marker["task"], tuple(marker["labels"]))
+    if got != (card.task, card.label_ids):
+        raise DataError(
+            f"{dataset_dir}: built for task {got[0]!r} with the labels {', '.join(got[1])}; the task card is for "
+            f"{card.task!r} with {', '.join(card.label_ids)}: give the card of the build"
+        )
 
 
 def is_complete(dataset_dir: Path, fingerprint: str) -> bool:

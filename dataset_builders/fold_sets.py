@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_builders.augment.copy_plan import balanced_repeats
-from dataset_builders.dataset_dir import FOLDS, read_marker
+from dataset_builders.dataset_dir import FOLDS, check_task, read_marker
 from dataset_builders.errors import DataError
 from dataset_builders.files import content_hash, file_sha256, write_json
 from dataset_builders.findings import Findings
@@ -80,7 +80,7 @@ def plan_fold_sets(dataset_dir: Path, card: TaskCard, *, with_copies: bool = Fal
             class is left without a training photo, or a fold's photo, copy or near-duplicate is in its training set.
     """
     build = read_marker(dataset_dir)
-    _check_task(dataset_dir, build, card)
+    check_task(dataset_dir, build, card)
     fitted = [row for row in read_manifest(dataset_dir) if row.fold >= 0]
     folds = sorted({row.fold for row in fitted})
     if not folds:
@@ -129,14 +129,6 @@ def write_fold_sets(dataset_dir: Path, card: TaskCard, sets: Sequence[FoldSet]) 
     folder = dataset_dir / FOLDS
     files = sorted(path for kind in ("train", "val") for path in folder.glob(f"{card.task}_fold*_{kind}.json"))
     register_datasets(folder, {path.stem: path.name for path in files})
-
-
-def _check_task(dataset_dir: Path, build: dict[str, Any], card: TaskCard) -> None:
-    if (build["task"], tuple(build["labels"])) != (card.task, card.label_ids):
-        raise DataError(
-            f"{dataset_dir}: built for task {build['task']!r} with the labels {', '.join(build['labels'])}; the task "
-            f"card is for {card.task!r} with {', '.join(card.label_ids)}: give --task the card of the build"
-        )
 
 
 def _check_apart(fold: int, train: Sequence[ManifestRow], held_out: Sequence[ManifestRow], findings: Findings) -> None:

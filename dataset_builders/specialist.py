@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from dataset_builders.dataset_dir import read_marker
+from dataset_builders.dataset_dir import check_task, read_marker
 from dataset_builders.errors import DataError
 from dataset_builders.files import content_hash, file_sha256, write_json
 from dataset_builders.manifest import ManifestRow, read_manifest
@@ -60,7 +60,7 @@ def build_specialist(
     stage = card.specialist.name
     marker_path = dataset_dir / f"{stage}.json"
     build = read_marker(dataset_dir)
-    _check_task(dataset_dir, build, card)
+    check_task(dataset_dir, build, card)
     probabilities, prediction_hashes = read_target_probabilities(predictions_dirs, card)
     fingerprint = content_hash(
         {
@@ -95,15 +95,6 @@ def build_specialist(
     }
     write_json(marker_path, marker)
     return SpecialistResult(marker, fresh=True)
-
-
-def _check_task(dataset_dir: Path, build: dict[str, Any], card: TaskCard) -> None:
-    got = (build["task"], tuple(build["labels"]))
-    if got != (card.task, card.label_ids):
-        raise DataError(
-            f"{dataset_dir}: built for task {got[0]!r} with the labels {', '.join(got[1])}; the task card is for "
-            f"{card.task!r} with {', '.join(card.label_ids)}: give --task the card of the build"
-        )
 
 
 def _complete(dataset_dir: Path, marker_path: Path, names: Sequence[str], fingerprint: str) -> dict[str, Any] | None:

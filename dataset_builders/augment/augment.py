@@ -15,7 +15,7 @@ from dataset_builders.augment.config import AugmentConfig, by_label
 from dataset_builders.augment.copies import PARTS, Copy, Job, make_copies
 from dataset_builders.augment.copy_plan import copies_per_photo, rows_per_class
 from dataset_builders.augment.training_set import write_training_set
-from dataset_builders.dataset_dir import clear_dataset_dir, is_complete, read_marker
+from dataset_builders.dataset_dir import check_task, clear_dataset_dir, is_complete, read_marker
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.files import content_hash, write_text
 from dataset_builders.manifest import ManifestRow, read_manifest
@@ -110,11 +110,7 @@ def _check_labels(config: AugmentConfig, card: TaskCard) -> None:
 
 
 def _check_source(config: AugmentConfig, card: TaskCard, source: dict[str, Any], rows: Sequence[ManifestRow]) -> None:
-    if (source["task"], tuple(source["labels"])) != (card.task, card.label_ids):
-        raise DataError(
-            f"{config.dataset}: built for task {source['task']!r} with the labels {', '.join(source['labels'])}; "
-            f"the policy's task card is {config.task}: name the card of the build"
-        )
+    check_task(config.dataset, source, card)
     if any(row.parent is not None for row in rows):
         raise DataError(f"{config.dataset}: is augmented already; name the data set that it was made from")
     if not any(row.usable and row.split == "train" for row in rows):

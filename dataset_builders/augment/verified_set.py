@@ -11,7 +11,7 @@ from typing import Any
 from dataset_builders.augment.judges import Judge
 from dataset_builders.augment.training_set import write_training_set
 from dataset_builders.augment.verification import FLOOR, DropRule, is_copy, judge_copies
-from dataset_builders.dataset_dir import MARKER, is_complete, read_marker
+from dataset_builders.dataset_dir import MARKER, check_task, is_complete, read_marker
 from dataset_builders.errors import DataError
 from dataset_builders.files import content_hash
 from dataset_builders.manifest import ManifestRow, read_manifest
@@ -57,7 +57,7 @@ def verify_copies(dataset_dir: Path, card: TaskCard, judge: Judge | None, rule: 
             audit of the written set fails.
     """
     marker = _read_marker(dataset_dir)
-    _check_task(dataset_dir, marker, card)
+    check_task(dataset_dir, marker, card)
     rows = read_manifest(dataset_dir)
     asked = _copies_and_originals(dataset_dir, rows)
     identity = {"by": "none"} if judge is None else judge.identity
@@ -94,15 +94,6 @@ def _read_marker(dataset_dir: Path) -> dict[str, Any]:
     if not (dataset_dir / MARKER).is_file() and pending.is_file():
         return json.loads(pending.read_text(encoding="utf-8"))
     return read_marker(dataset_dir)
-
-
-def _check_task(dataset_dir: Path, marker: dict[str, Any], card: TaskCard) -> None:
-    got = (marker["task"], tuple(marker["labels"]))
-    if got != (card.task, card.label_ids):
-        raise DataError(
-            f"{dataset_dir}: made for task {got[0]!r} with the labels {', '.join(got[1])}; the task card is for "
-            f"{card.task!r} with {', '.join(card.label_ids)}: give --task the card of the build"
-        )
 
 
 def _copies_and_originals(dataset_dir: Path, rows: Sequence[ManifestRow]) -> list[ManifestRow]:
