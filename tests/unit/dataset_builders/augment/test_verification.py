@@ -329,5 +329,5 @@ def test_what_is_no_augmented_data_set_is_refused(
         verify_copies(config.out, card, None, DropRule())
     with pytest.raises(DataError, match="not complete"):
         verify_copies(tmp_path / "nothing", card, None, DropRule())
-    with pytest.raises(DataError, match="give --task the card of the build"):
+    with pytest.raises(DataError, match="give the card of the build"):
         verify_copies(dataset, card.model_copy(update={"task": "other"}), None, DropRule())
