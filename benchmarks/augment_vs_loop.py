@@ -8,7 +8,7 @@ probabilities and ranges; the VL-ADAS policy is timed as well. As a floor, JPEG 
 once for all its copies, encode every copy, in as many processes.
 
 Starting RiskFuse's processes (they import albumentations) takes seconds, once, whatever the number of photos; this is
-timed on the fewest photos that start all of them, reported as start_s and taken off both the time and the copies.
+timed by a run that makes no copies, reported as start_s and taken off the time.
 
 Peak memory is measured in the whole process tree, for a part of the photos and for all of them. Prints a table; the
 last line is one JSON object. Writes nothing else unless --out is given.
@@ -147,7 +147,7 @@ def run_loop(paths: Sequence[Path], out: Path, *, save_between: bool) -> None:
             photo.save(target, quality=QUALITY)
 
 
-def run_riskfuse(paths: Sequence[Path], out: Path, policy: Path, cores: int) -> None:
+def run_riskfuse(paths: Sequence[Path], out: Path, policy: Path, cores: int, copies: int = COPIES) -> None:
     """Make the copies as ``riskfuse augment`` makes them, files and parts included."""
     from dataset_builders.augment.config import load_augment_config
     from dataset_builders.augment.copies import Job, make_copies
@@ -158,7 +158,7 @@ def run_riskfuse(paths: Sequence[Path], out: Path, policy: Path, cores: int) -> 
     shutil.copytree(paths[0].parent, out / "images" / "photos", copy_function=os.link)
     labels = card.label_ids
     jobs = [
-        Job(f"photos/{path.name}", labels[number % len(labels)], f"images/photos/{path.name}", COPIES)
+        Job(f"photos/{path.name}", labels[number % len(labels)], f"images/photos/{path.name}", copies)
         for number, path in enumerate(paths)
     ]
     for _ in make_copies(jobs, out, config, card):
@@ -244,19 +244,17 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "jpeg_coding_alone": lambda out: run_coding(paths, cores),
     }
     few = 16 * (cores - 1) + 1  # least number of photos that starts all processes
-    start_s = timed(lambda: run_riskfuse(paths[:few], scratch / "start", VL_ADAS, cores))
+    start_s = timed(lambda: run_riskfuse(paths[:few], scratch / "start", VL_ADAS, cores, copies=0))
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(arguments.repeats):
         for name, side in sides.items():
             seconds[name].append(timed(lambda side=side, out=scratch / f"{name}{repeat}": side(out)))
             shutil.rmtree(scratch / f"{name}{repeat}", ignore_errors=True)
     copies = len(paths) * COPIES
-    rates = {}
-    for name, values in seconds.items():
-        started_s, started = (start_s, few * COPIES) if name.startswith("riskfuse") else (0.0, 0)
-        rates[name] = (copies - started) / (float(np.median(values)) - started_s)
+    starts = {name: start_s for name in sides if name.startswith("riskfuse")}
+    rates = {name: copies / (float(np.median(values)) - starts.get(name, 0.0)) for name, values in seconds.items()}
     memory = {}
-    for name, part in (("part", paths[: max(cores, len(paths) // 4)]), ("all", paths)):
+    for name, part in (("part", paths[: max(few, len(paths) // 4)]), ("all", paths)):
         with peak_memory_mib() as peak:
             run_riskfuse(part, scratch / f"memory_{name}", VL_ADAS, cores)
         memory[name] = peak[0]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from dataset_builders.inspect.encoding import Encoding, read_encoding
 from dataset_builders.inspect.light import LIGHT_FEATURES, measure_light
 from dataset_builders.inspect.thumbnails import THUMBNAIL_SIDE, grey_thumbnail
 from dataset_builders.manifest import ManifestRow
+from dataset_builders.processes import map_in_processes
 from dataset_builders.progress import track
 
 __all__ = ["Measurements", "measure_photos"]
@@ -53,7 +51,14 @@ def measure_photos(dataset_dir: Path, rows: Sequence[ManifestRow], *, workers: i
         DataError: A photo that the build verified is gone or broken now, or a worker process died.
     """
     files = [dataset_dir / row.image for row in rows]
-    measured = list(track(_map(files, workers), total=len(files), title="photos"))
+    read = map_in_processes(
+        _measure,
+        files,
+        workers=min(workers, -(-len(files) // _CHUNK) or 1),
+        chunk=_CHUNK,
+        remedy="lower --workers",
+    )
+    measured = list(track(read, total=len(files), title="photos"))
     return Measurements(
         np.stack([grey for grey, _, _ in measured])
         if measured
@@ -64,23 +69,6 @@ def measure_photos(dataset_dir: Path, rows: Sequence[ManifestRow], *, workers: i
 
 
 Measured = tuple[NDArray[np.uint8], NDArray[np.float64], Encoding]
-
-
-def _map(files: Sequence[Path], workers: int) -> Iterator[Measured]:
-    if workers == 1 or len(files) <= _CHUNK:
-        yield from map(_measure, files)
-        return
-    # spawn: a fork of a process with threads (progress bar, Arrow) can deadlock.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, -(-len(files) // _CHUNK)), mp_context=context)
-    try:
-        yield from pool.map(_measure, files, chunksize=_CHUNK)
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a worker process died while it read photos, most likely for want of memory; lower --workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _measure(file: Path) -> Measured:
