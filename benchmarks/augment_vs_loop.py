@@ -7,8 +7,8 @@ transforms have no counterpart there, so both sides get the transforms of recipe
 probabilities and ranges; the VL-ADAS policy is timed as well. As a floor, JPEG coding alone is timed: decode a photo
 once for all its copies, encode every copy, in as many processes.
 
-Starting RiskFuse's processes (they import albumentations) takes seconds, once, whatever the number of photos; this is
-timed by a run that makes no copies, reported as start_s and taken off the time.
+Starting RiskFuse's processes (they import albumentations) takes two or three seconds, once, whatever the number of
+photos. Its clock therefore starts when every process has delivered its first 16 photos.
 
 Peak memory is measured in the whole process tree, for a part of the photos and for all of them. Prints a table; the
 last line is one JSON object. Writes nothing else unless --out is given.
@@ -147,10 +147,14 @@ def run_loop(paths: Sequence[Path], out: Path, *, save_between: bool) -> None:
             photo.save(target, quality=QUALITY)
 
 
-def run_riskfuse(paths: Sequence[Path], out: Path, policy: Path, cores: int, copies: int = COPIES) -> None:
-    """Make the copies as ``riskfuse augment`` makes them, files and parts included."""
+def run_riskfuse(paths: Sequence[Path], out: Path, policy: Path, cores: int) -> float:
+    """Make the copies as ``riskfuse augment`` makes them, files and parts included.
+
+    Returns:
+        Copies a second, counted from when every process has delivered its first unit of work.
+    """
     from dataset_builders.augment.config import load_augment_config
-    from dataset_builders.augment.copies import Job, make_copies
+    from dataset_builders.augment.copies import CHUNK, Job, make_copies
     from dataset_builders.task_card import load_task_card
 
     card = load_task_card(TASK)
@@ -158,11 +162,15 @@ def run_riskfuse(paths: Sequence[Path], out: Path, policy: Path, cores: int, cop
     shutil.copytree(paths[0].parent, out / "images" / "photos", copy_function=os.link)
     labels = card.label_ids
     jobs = [
-        Job(f"photos/{path.name}", labels[number % len(labels)], f"images/photos/{path.name}", copies)
+        Job(f"photos/{path.name}", labels[number % len(labels)], f"images/photos/{path.name}", COPIES)
         for number, path in enumerate(paths)
     ]
-    for _ in make_copies(jobs, out, config, card):
-        pass
+    first = cores * CHUNK * COPIES
+    begun = made = 0.0
+    for made, _ in enumerate(make_copies(jobs, out, config, card), start=1):
+        if made == first:
+            begun = time.perf_counter()
+    return (made - first) / (time.perf_counter() - begun)
 
 
 def code_jpeg(path: str) -> int:
@@ -174,12 +182,16 @@ def code_jpeg(path: str) -> int:
     return sum(len(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]) for _ in range(COPIES))
 
 
-def run_coding(paths: Sequence[Path], cores: int) -> None:
-    """JPEG coding alone, in as many processes."""
+def run_coding(paths: Sequence[Path], cores: int) -> float:
+    """JPEG coding alone, in as many processes; copies a second as in ``run_riskfuse``."""
     from dataset_builders.processes import map_in_processes
 
-    for _ in map_in_processes(code_jpeg, map(str, paths), workers=cores, chunk=16, remedy="use fewer --cores"):
-        pass
+    chunk, begun, done = 16, 0.0, 0
+    coded = map_in_processes(code_jpeg, map(str, paths), workers=cores, chunk=chunk, remedy="use fewer --cores")
+    for done, _ in enumerate(coded, start=1):
+        if done == cores * chunk:
+            begun = time.perf_counter()
+    return (done - cores * chunk) * COPIES / (time.perf_counter() - begun)
 
 
 @contextmanager
@@ -236,25 +248,26 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     torch.set_num_threads(arguments.cores)
     paths = render_photos(scratch / "photos", arguments.photos, arguments.side)
     cores = arguments.cores
-    sides = {
+    loops = {
         "loop": lambda out: run_loop(paths, out, save_between=False),
         "loop_saving_between": lambda out: run_loop(paths, out, save_between=True),
-        "riskfuse_classic": lambda out: run_riskfuse(paths, out, CLASSIC, cores),
-        "riskfuse_vl_adas": lambda out: run_riskfuse(paths, out, VL_ADAS, cores),
-        "jpeg_coding_alone": lambda out: run_coding(paths, cores),
     }
-    few = 16 * (cores - 1) + 1  # least number of photos that starts all processes
-    start_s = timed(lambda: run_riskfuse(paths[:few], scratch / "start", VL_ADAS, cores, copies=0))
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    policies = {"riskfuse_classic": CLASSIC, "riskfuse_vl_adas": VL_ADAS}
+    run_loop(paths[:1], scratch / "warm_up", save_between=False)  # imports torchvision
+    measured: dict[str, list[float]] = {name: [] for name in (*loops, *policies, "jpeg_coding_alone")}
     for repeat in range(arguments.repeats):
-        for name, side in sides.items():
-            seconds[name].append(timed(lambda side=side, out=scratch / f"{name}{repeat}": side(out)))
+        for name, loop in loops.items():
+            measured[name].append(
+                len(paths) * COPIES / timed(lambda loop=loop, out=scratch / f"{name}{repeat}": loop(out))
+            )
             shutil.rmtree(scratch / f"{name}{repeat}", ignore_errors=True)
-    copies = len(paths) * COPIES
-    starts = {name: start_s for name in sides if name.startswith("riskfuse")}
-    rates = {name: copies / (float(np.median(values)) - starts.get(name, 0.0)) for name, values in seconds.items()}
+        for name, policy in policies.items():
+            measured[name].append(run_riskfuse(paths, scratch / f"{name}{repeat}", policy, cores))
+            shutil.rmtree(scratch / f"{name}{repeat}")
+        measured["jpeg_coding_alone"].append(run_coding(paths, cores))
+    rates = {name: float(np.median(values)) for name, values in measured.items()}
     memory = {}
-    for name, part in (("part", paths[: max(few, len(paths) // 4)]), ("all", paths)):
+    for name, part in (("part", paths[: max(32 * cores, len(paths) // 4)]), ("all", paths)):
         with peak_memory_mib() as peak:
             run_riskfuse(part, scratch / f"memory_{name}", VL_ADAS, cores)
         memory[name] = peak[0]
@@ -262,9 +275,8 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "benchmark": "augment_vs_loop",
         "device": f"{platform.processor() or platform.machine()}, {cores} cores",
         "photos": len(paths),
-        "copies": copies,
+        "copies": len(paths) * COPIES,
         "side_px": arguments.side,
-        "start_s": start_s,
         "copies_per_s": rates,
         "ratios": {
             "classic_vs_loop": rates["riskfuse_classic"] / rates["loop"],
