@@ -19,6 +19,7 @@ from dataset_builders.ingest import ingest_photos
 from dataset_builders.manifest import MANIFEST_NAME, ManifestRow, write_manifest
 from dataset_builders.sharegpt import DATASET_INFO, dataset_names, write_dataset_info, write_sharegpt
 from dataset_builders.sources import Entry, read_sources
+from dataset_builders.split import in_turns
 from dataset_builders.summary import summarize
 from dataset_builders.task_card import TaskCard, load_task_card
 
@@ -121,9 +122,7 @@ def _emit(config: BuildConfig, card: TaskCard, rows: Sequence[ManifestRow]) -> l
     """Write the JSON files and the manifest; returns their names."""
     usable = [row for row in rows if row.usable]
     splits = {split: [row for row in usable if row.split == split] for split in ("train", "val", "test")}
-    # Round by round, so that the repetitions of a photo do not follow each other.
-    most = max((row.repeats for row in usable), default=0)
-    splits["train"] = [row for turn in range(most) for row in splits["train"] if row.repeats > turn]
+    splits["train"] = in_turns(splits["train"], [row.repeats for row in splits["train"]])
     for split, members in splits.items():
         write_sharegpt(config.out / f"{split}.json", members, card, card.stages[0])
     write_manifest(config.out, rows)

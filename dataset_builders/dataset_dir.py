@@ -13,9 +13,10 @@ from dataset_builders.ingest import IMAGES
 from dataset_builders.manifest import MANIFEST_NAME, read_manifest
 from dataset_builders.task_card import TaskCard
 
-__all__ = ["FOLDS", "MARKER", "check_task", "clear_dataset_dir", "is_complete", "read_marker"]
+__all__ = ["FOLDS", "MARKER", "PARTS", "check_task", "clear_dataset_dir", "is_complete", "read_marker"]
 
 MARKER = "build.json"
+PARTS = ".augment_parts"  # sub-directory of what a killed `riskfuse augment` has finished
 FOLDS = "folds"  # sub-directory of the training sets that leave one fold out
 
 # Says from the first moment that the directory is ours, so that a killed build may be done again.
@@ -40,7 +41,7 @@ def clear_dataset_dir(dataset_dir: Path) -> None:
         (dataset_dir / MARKER).unlink(missing_ok=True)
         for path in (*dataset_dir.glob("*.json"), *dataset_dir.glob(".*.tmp"), dataset_dir / MANIFEST_NAME):
             path.unlink(missing_ok=True)
-        for name in (IMAGES, FOLDS):
+        for name in (IMAGES, FOLDS, PARTS):
             if (dataset_dir / name).exists():
                 shutil.rmtree(dataset_dir / name)
     write_text(dataset_dir / _OWNER, "Made by `riskfuse build`, which may clear this directory.\n")

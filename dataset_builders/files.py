@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "content_hash", "file_sha256", "write_json", "write_text"]
+__all__ = ["atomic_path", "content_hash", "file_sha256", "link_or_copy", "write_json", "write_text"]
 
 
 @contextmanager
@@ -23,6 +24,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Make ``target`` the same file, by a hard link where the file system has them; an older target is replaced."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(file.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(file, target)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from dataset_builders.files import content_hash, file_sha256, write_json
 from dataset_builders.findings import Findings
 from dataset_builders.manifest import ManifestRow, read_manifest
 from dataset_builders.sharegpt import register_datasets, write_sharegpt
-from dataset_builders.split import repeats_for_balance
+from dataset_builders.split import in_turns, repeats_for_balance
 from dataset_builders.task_card import TaskCard
 
 __all__ = ["FoldSet", "plan_fold_sets", "write_fold_sets"]
@@ -100,7 +100,7 @@ def plan_fold_sets(dataset_dir: Path, card: TaskCard, *, with_copies: bool = Fal
         repeats_N = _repeats(train, build, card, with_copies=with_copies)
         val = tuple(row for row in usable if row.fold == fold and row.parent is None)
         stem = f"{card.task}_fold{fold}{'_copies' if with_copies else ''}"
-        sets.append(_fold_set(fold, stem, _in_turns(train, repeats_N), val, card))
+        sets.append(_fold_set(fold, stem, tuple(in_turns(train, repeats_N)), val, card))
     return sets
 
 
@@ -163,12 +163,6 @@ def _repeats(
     config = build["config"]
     labels = [str(row.label) for row in train]
     return repeats_for_balance(labels, card.label_ids, balance=config["balance"], seed=config["seed"])
-
-
-def _in_turns(rows: Sequence[ManifestRow], repeats_N: NDArray[np.int32]) -> tuple[ManifestRow, ...]:
-    """Round by round, so that the repetitions of a photo do not follow each other."""
-    most = int(repeats_N.max(initial=0))
-    return tuple(row for turn in range(most) for row, times in zip(rows, repeats_N, strict=True) if times > turn)
 
 
 def _fold_set(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dataset_builders.errors import PhotoError
-from dataset_builders.files import atomic_path
+from dataset_builders.files import atomic_path, link_or_copy
 from dataset_builders.near_duplicates import perceptual_hash
 from dataset_builders.photo import DecodedPhoto, decode_photo, encode_png
 from dataset_builders.processes import map_in_processes
@@ -123,16 +122,8 @@ def _store(photo: DecodedPhoto, job: _Job) -> str:
         if not photo.plain:
             temporary.write_bytes(encode_png(photo.image))
         else:
-            _link_or_copy(job.file, temporary)
+            link_or_copy(job.file, temporary)
     return image
-
-
-def _link_or_copy(file: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(file.resolve(), target)
-    except OSError:  # another file system, or one without hard links
-        target.write_bytes(file.read_bytes())
 
 
 def _png_names(entries: Iterable[Entry]) -> list[str]:

@@ -17,7 +17,7 @@ from dataset_builders.files import content_hash, file_sha256, write_json
 from dataset_builders.manifest import ManifestRow, read_manifest
 from dataset_builders.mining import read_target_probabilities
 from dataset_builders.sharegpt import write_sharegpt
-from dataset_builders.split import repeat_evenly
+from dataset_builders.split import in_turns, repeat_evenly
 from dataset_builders.task_card import Specialist, TaskCard
 
 __all__ = ["SpecialistResult", "build_specialist"]
@@ -80,8 +80,7 @@ def build_specialist(
     train = [row for row in usable if row.split == "train"]
     val = [row for row in usable if row.split == "val"]
     chosen, repeats, counts = _select(train, probabilities, card.specialist, seed=seed, rows=rows)
-    most = max(repeats)
-    examples = [row for turn in range(most) for row, times in zip(chosen, repeats, strict=True) if times > turn]
+    examples = in_turns(chosen, repeats)
     write_sharegpt(dataset_dir / names[0], examples, card, stage)
     write_sharegpt(dataset_dir / names[1], val, card, stage)
     marker = {

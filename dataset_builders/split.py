@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 
 from dataset_builders.errors import DataError
 
-__all__ = ["assign_folds", "repeat_evenly", "repeats_for_balance"]
+__all__ = ["assign_folds", "in_turns", "repeat_evenly", "repeats_for_balance"]
+
+
+Item = TypeVar("Item")
 
 
 def assign_folds(labels: Sequence[str], groups: Sequence[int], *, folds: int, seed: int) -> NDArray[np.int8]:
@@ -84,3 +88,9 @@ def repeats_for_balance(
             # A generator a class, so that one class's size does not change another's choice.
             repeats_N[members] = repeat_evenly(len(members), wanted, np.random.default_rng([seed, index]))
     return repeats_N
+
+
+def in_turns(items: Sequence[Item], repeats: Sequence[int] | NDArray[np.int32]) -> list[Item]:
+    """Every item as often as ``repeats`` says, round by round, so that its repetitions do not follow each other."""
+    most = max(repeats, default=0)
+    return [item for turn in range(most) for item, times in zip(items, repeats, strict=True) if times > turn]

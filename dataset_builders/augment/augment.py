@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +11,12 @@ from typing import Any
 
 from dataset_builders.augment.compose import compose_for_label
 from dataset_builders.augment.config import AugmentConfig, by_label
-from dataset_builders.augment.copies import PARTS, Copy, Job, make_copies
+from dataset_builders.augment.copies import Copy, Job, make_copies
 from dataset_builders.augment.copy_plan import copies_per_photo, rows_per_class
 from dataset_builders.augment.training_set import write_training_set
-from dataset_builders.dataset_dir import check_task, clear_dataset_dir, is_complete, read_marker
+from dataset_builders.dataset_dir import PARTS, check_task, clear_dataset_dir, is_complete, read_marker
 from dataset_builders.errors import ConfigError, DataError
-from dataset_builders.files import content_hash, write_text
+from dataset_builders.files import atomic_path, content_hash, link_or_copy, write_text
 from dataset_builders.manifest import ManifestRow, read_manifest
 from dataset_builders.progress import track
 from dataset_builders.task_card import TaskCard, load_task_card
@@ -27,7 +26,7 @@ __all__ = ["AugmentResult", "augment_dataset"]
 # Part of the fingerprint: raise it when the same inputs give other files.
 _VERSION = 1
 _LIBRARIES = ("albumentations", "opencv-python-headless", "pyarrow")
-_STAMP = ".augment_stamp"  # fingerprint of what a killed run was making
+_STAMP = "stamp"  # beside the parts: fingerprint of what a killed run was making
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,6 @@ def augment_dataset(config: AugmentConfig) -> AugmentResult:
     }
     written = write_training_set(config.out, [*rows, *_copy_rows(rows, copies_N.tolist(), copies)], card, marker)
     shutil.rmtree(config.out / PARTS, ignore_errors=True)
-    (config.out / _STAMP).unlink(missing_ok=True)
     return AugmentResult(written, fresh=True)
 
 
@@ -119,11 +117,10 @@ def _check_source(config: AugmentConfig, card: TaskCard, source: dict[str, Any],
 
 def _start(out: Path, fingerprint: str) -> None:
     """Clear ``out``, unless it holds the beginning of exactly this work."""
-    stamp = out / _STAMP
+    stamp = out / PARTS / _STAMP
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == fingerprint:
         return
     clear_dataset_dir(out)
-    shutil.rmtree(out / PARTS, ignore_errors=True)
     write_text(stamp, fingerprint)
 
 
@@ -133,11 +130,8 @@ def _link_photos(dataset: Path, out: Path, rows: Sequence[ManifestRow]) -> None:
     for row in rows:
         target = out / row.image
         if row.usable and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(dataset / row.image, target)
-            except OSError:  # another file system, or one without hard links
-                shutil.copyfile(dataset / row.image, target)
+            with atomic_path(target) as temporary:
+                link_or_copy(dataset / row.image, temporary)
 
 
 def _copy_rows(rows: Sequence[ManifestRow], copies_N: Sequence[int], copies: Sequence[Copy]) -> list[ManifestRow]:

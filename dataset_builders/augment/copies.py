@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dataset_builders.augment.config import AugmentConfig
+from dataset_builders.dataset_dir import PARTS
 from dataset_builders.errors import DataError
 from dataset_builders.files import atomic_path, content_hash, write_text
 from dataset_builders.processes import map_in_processes
@@ -22,7 +23,6 @@ from dataset_builders.task_card import TaskCard
 __all__ = ["COPIES", "Copy", "Job", "make_copies"]
 
 COPIES = "images/augmented"
-PARTS = ".augment_parts"
 _LARGE_BUFFER = 24 << 20  # bytes; the most that moves glibc's threshold is 32 MiB
 CHUNK = 16  # photos a unit of work and of resume
 

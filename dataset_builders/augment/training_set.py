@@ -14,6 +14,7 @@ from dataset_builders.dataset_dir import MARKER
 from dataset_builders.files import file_sha256, write_json
 from dataset_builders.manifest import ManifestRow, write_manifest
 from dataset_builders.sharegpt import write_sharegpt
+from dataset_builders.split import in_turns
 from dataset_builders.summary import summarize
 from dataset_builders.task_card import TaskCard
 
@@ -44,9 +45,7 @@ def write_training_set(
     rows = [replace(row, repeats=int(count)) for row, count in zip(rows, repeats, strict=True)]
     (dataset_dir / MARKER).unlink(missing_ok=True)
     train = [row for row in rows if row.repeats]
-    most = max((row.repeats for row in train), default=0)
-    # Round by round, so that the repetitions of a photo do not follow each other.
-    examples = [row for turn in range(most) for row in train if row.repeats > turn]
+    examples = in_turns(train, [row.repeats for row in train])
     write_sharegpt(dataset_dir / "train.json", examples, card, card.stages[0])
     write_manifest(dataset_dir, rows)
     audit_dataset(dataset_dir, rows, card)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from dataset_builders.drone_vehicle.frame import Frame, read_frame
 from dataset_builders.drone_vehicle.tree import Pair
 from dataset_builders.drone_vehicle.vehicles import PlacedVehicles, merge_vehicles, place_vehicles
 from dataset_builders.errors import PhotoError
-from dataset_builders.files import atomic_path
+from dataset_builders.files import atomic_path, link_or_copy
 from dataset_builders.ingest import IMAGES
 
 __all__ = ["MODALITIES", "PairJob", "PairResult", "process_pair", "read_annotations"]
@@ -137,10 +136,7 @@ def _store(job: PairJob, modality: str, frame: Frame) -> str:
     if frame.plain and source is not None:
         image = f"{stem}{source.suffix.lower()}"
         with atomic_path(job.dataset_dir / image) as temporary:
-            try:
-                os.link(source.resolve(), temporary)
-            except OSError:  # another file system, or one without hard links
-                temporary.write_bytes(source.read_bytes())
+            link_or_copy(source, temporary)
         return image
     image = f"{stem}.png" if job.jpeg_quality is None else f"{stem}.jpg"
     with atomic_path(job.dataset_dir / image) as temporary:

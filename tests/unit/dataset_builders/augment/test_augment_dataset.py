@@ -12,6 +12,7 @@ from dataset_builders.augment.augment import augment_dataset
 from dataset_builders.augment.config import AugmentConfig
 from dataset_builders.build import build_dataset
 from dataset_builders.build_config import BuildConfig
+from dataset_builders.dataset_dir import clear_dataset_dir
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.files import file_sha256
 from dataset_builders.manifest import read_manifest
@@ -114,6 +115,27 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     augment_dataset(config)
     assert files_of(config.out) == files_of(whole.out)
     assert all(path.stat().st_mtime_ns == time for path, time in untouched.items())
+
+
+def test_a_killed_run_is_forgotten_when_the_directory_is_cleared(
+    make_policy: MakePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies_module, "CHUNK", 4)
+    config = make_policy()
+    real = copies_module._make_chunk
+
+    def killed(chunk: copies_module._Chunk) -> list[copies_module.Copy]:
+        if chunk.number == 2:
+            raise KeyboardInterrupt
+        return real(chunk)
+
+    monkeypatch.setattr(copies_module, "_make_chunk", killed)
+    with pytest.raises(KeyboardInterrupt):
+        augment_dataset(config)
+    monkeypatch.setattr(copies_module, "_make_chunk", real)
+    clear_dataset_dir(config.out)  # as any other build there does
+    augment_dataset(config)
+    assert all((config.out / row.image).is_file() for row in read_manifest(config.out) if row.usable)
 
 
 def test_a_changed_policy_starts_anew(make_policy: MakePolicy) -> None:
