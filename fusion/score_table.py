@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["format_differences", "format_systems"]
+__all__ = ["align", "format_differences", "format_systems"]
 
 NAMES = {"base": "base only", "override": "hard override", "fused": "fused"}
 LEVELS = {"chance": "chance (class shares)", "majority": "majority class"}
@@ -30,7 +30,7 @@ def format_systems(title: str, scores: Mapping[str, Any], submitted: str | None 
     for name, figures in scores["systems"].items():
         system, decision = _split(name)
         table.append(_row("*" if name == submitted else "", system, decision, figures, labels))
-    return f"{title}\n{_align(table, left=3)}"
+    return f"{title}\n{align(table, left=3)}"
 
 
 def format_differences(scores: Mapping[str, Any]) -> str:
@@ -55,7 +55,7 @@ def format_differences(scores: Mapping[str, Any]) -> str:
             ]
         )
     head = f"paired differences ({scores['resamples']} bootstrap resamples; error rate: below 0 is better)"
-    return f"{head}\n{_align(table, left=3)}"
+    return f"{head}\n{align(table, left=3)}"
 
 
 def _row(star: str, system: str, decision: str, figures: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
@@ -82,7 +82,8 @@ def _split(name: str) -> tuple[str, str]:
     return (NAMES[system], decision) if system in NAMES else (name, "")
 
 
-def _align(table: Sequence[Sequence[str]], left: int) -> str:
+def align(table: Sequence[Sequence[str]], left: int) -> str:
+    """Lines of a table whose columns stand under each other, the first ``left`` of them to the left."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = []
     for row in table:
