@@ -1,4 +1,4 @@
-"""Reads from predictions how probable the specialist's targets are for each photo."""
+"""Reads from predictions how probable a specialist's targets are for each photo."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from dataset_builders.log_probabilities import read_log_probabilities
-from dataset_builders.task_card import TaskCard
+from dataset_builders.task_card import Specialist, TaskCard
 
 __all__ = ["read_target_probabilities"]
 
 
 def read_target_probabilities(
-    predictions_dirs: Sequence[Path], card: TaskCard
+    predictions_dirs: Sequence[Path], card: TaskCard, specialist: Specialist
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Probability that a photo has one of the specialist's target labels, as the base stage sees it.
 
     Args:
         predictions_dirs: Complete predictions directories; no photo may be in two of them.
         card: The task card.
+        specialist: One of its specialists.
 
     Returns:
         Sample id → probability in [0, 1] among the card's answers, without failed rows; and the hash of every file
@@ -30,6 +31,6 @@ def read_target_probabilities(
         DataError: A directory is no complete set of predictions of the base stage, or a photo is in two of them.
     """
     found = read_log_probabilities(predictions_dirs, card)
-    targets = [card.label_ids.index(target) for target in card.specialist.targets]
+    targets = [card.label_ids.index(target) for target in specialist.targets]
     probabilities = {sample_id: float(np.exp(logp_K[targets]).sum()) for sample_id, logp_K in found.logp_K_of.items()}
     return probabilities, found.hashes

@@ -17,6 +17,7 @@ __all__ = [
     "conversation",
     "dataset_names",
     "register_datasets",
+    "stage_of",
     "write_dataset_info",
     "write_sharegpt",
 ]
@@ -68,9 +69,16 @@ def write_sharegpt(path: Path, rows: Iterable[ManifestRow], card: TaskCard, stag
 
 def dataset_names(card: TaskCard) -> dict[str, str]:
     """Names for ``dataset_info.json`` and the files that they stand for."""
-    specialist = card.specialist.name
-    stems = ("train", "val", "test", f"{specialist}_train", f"{specialist}_val")
+    specialists = [f"{name}_{split}" for name in card.stages[1:] for split in ("train", "val")]
+    stems = ("train", "val", "test", *specialists)
     return {f"{card.task}_{stem}": f"{stem}.json" for stem in stems}
+
+
+def stage_of(dataset_name: str, card: TaskCard) -> str:
+    """The stage that a set in ``dataset_info.json`` is meant for: a specialist's if it is named after one, or base."""
+    # One name may begin another: the longest that fits is the specialist's.
+    fitting = [name for name in card.stages[1:] if dataset_name.startswith(f"{card.task}_{name}_")]
+    return max(fitting, key=len, default=card.stages[0])
 
 
 def write_dataset_info(dataset_dir: Path, names: Sequence[str], card: TaskCard) -> None:

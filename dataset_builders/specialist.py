@@ -1,4 +1,4 @@
-"""The specialist's data set: all positives, mined hard negatives, and some random ones."""
+"""A specialist's data set: all positives, mined hard negatives, and some random ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dataset_builders.task_card import Specialist, TaskCard
 
 __all__ = ["SpecialistResult", "build_specialist"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class SpecialistResult:
     """What was made.
 
     Attributes:
-        marker: The content of ``<specialist>.json``.
+        marker: The content of ``<stage>.json``.
         fresh: False when a complete set of the same inputs was there already.
     """
 
@@ -39,9 +39,15 @@ class SpecialistResult:
 
 
 def build_specialist(
-    dataset_dir: Path, card: TaskCard, predictions_dirs: Sequence[Path], *, seed: int = 0, rows: int | None = None
+    dataset_dir: Path,
+    card: TaskCard,
+    stage: str,
+    predictions_dirs: Sequence[Path],
+    *,
+    seed: int = 0,
+    rows: int | None = None,
 ) -> SpecialistResult:
-    """Write ``<specialist>_train.json``, ``<specialist>_val.json`` and the marker ``<specialist>.json``.
+    """Write ``<stage>_train.json``, ``<stage>_val.json`` and the marker ``<stage>.json``.
 
     Training photos come from the split ``train`` alone, validation photos are those of the split ``val``. The ratio of
     the classes and the share of mined negatives are the task card's.
@@ -49,23 +55,26 @@ def build_specialist(
     Args:
         dataset_dir: A complete data set.
         card: The task card.
+        stage: Name of the specialist.
         predictions_dirs: Complete predictions of the base stage which hold training photos, best out-of-fold ones.
         seed: Decides the random negatives and which photos come once more than others.
-        rows: Rows of ``<specialist>_train.json``; photos are repeated evenly to fill them. None, or too few to hold
+        rows: Rows of ``<stage>_train.json``; photos are repeated evenly to fill them. None, or too few to hold
             every positive, takes every positive once and as many negatives as the card asks for, or all.
 
     Raises:
+        ConfigError: The card has no such specialist.
         DataError: The data set or the predictions are incomplete or of another task, or a class has no photo.
     """
-    stage = card.specialist.name
+    specialist = card.specialist(stage)
     marker_path = dataset_dir / f"{stage}.json"
     build = read_marker(dataset_dir)
     check_task(dataset_dir, build, card)
-    probabilities, prediction_hashes = read_target_probabilities(predictions_dirs, card)
+    probabilities, prediction_hashes = read_target_probabilities(predictions_dirs, card, specialist)
     fingerprint = content_hash(
         {
             "version": _VERSION,
             "build": build["fingerprint"],
+            "stage": stage,
             "card": card.model_dump(mode="json"),
             "predictions": prediction_hashes,
             "seed": seed,
@@ -79,17 +88,17 @@ def build_specialist(
     usable = [row for row in read_manifest(dataset_dir) if row.usable]
     train = [row for row in usable if row.split == "train"]
     val = [row for row in usable if row.split == "val"]
-    chosen, repeats, counts = _select(train, probabilities, card.specialist, seed=seed, rows=rows)
+    chosen, repeats, counts = _select(train, probabilities, specialist, seed=seed, rows=rows)
     examples = in_turns(chosen, repeats)
     write_sharegpt(dataset_dir / names[0], examples, card, stage)
     write_sharegpt(dataset_dir / names[1], val, card, stage)
     marker = {
         "fingerprint": fingerprint,
         "stage": stage,
-        "targets": list(card.specialist.targets),
+        "targets": list(specialist.targets),
         "seed": seed,
         "train": {**counts, "rows": len(examples)},
-        "val": _val_counts(val, card.specialist),
+        "val": _val_counts(val, specialist),
         "files": {name: file_sha256(dataset_dir / name) for name in names},
     }
     write_json(marker_path, marker)

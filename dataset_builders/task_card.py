@@ -1,20 +1,36 @@
-"""The task card: labels, score weights, prompts and the specialist's target. The only place that spells a label."""
+"""The task card: labels, score weights, prompts and the specialists' targets. The only place that spells a label."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from dataset_builders.config_file import FrozenModel, read_config
 from dataset_builders.errors import ConfigError
 
-__all__ = ["Answer", "Label", "PixelBudget", "Prompt", "SignKind", "Specialist", "TaskCard", "load_task_card"]
+__all__ = [
+    "BASE",
+    "Answer",
+    "Label",
+    "PixelBudget",
+    "Prompt",
+    "SignKind",
+    "Specialist",
+    "TaskCard",
+    "load_task_card",
+]
+
+BASE = "base"  # name of the generalist's stage
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 SignKind = Literal["warning_triangle", "e_bike_ban", "exit"]
+
+# A specialist's files are <name>.json, <name>_train.json and <name>_val.json, beside those of the build.
+_TAKEN_NAMES = frozenset({BASE, "train", "val", "test", "build", "build_unverified", "dataset_info"})
+_TAKEN_ENDINGS = ("_train", "_val")
 
 
 class Label(FrozenModel):
@@ -50,7 +66,10 @@ class Answer(FrozenModel):
 
 
 class Specialist(FrozenModel):
-    """The second look.
+    """A second look: is the label of the photo one of the targets?
+
+    With several targets it is a cut through the ladder, such as "at least medium" (Frank and Hall, A simple approach
+    to ordinal classification, ECML 2001).
 
     Attributes:
         name: Stage name; names its data set, predictions and columns.
@@ -70,6 +89,14 @@ class Specialist(FrozenModel):
     negatives_per_positive: Annotated[float, Field(gt=0)] = 2.0
     hard_fraction: Annotated[float, Field(ge=0, le=1)] = 0.7
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Specialist:
+        if self.name in _TAKEN_NAMES or self.name.endswith(_TAKEN_ENDINGS):
+            raise ValueError(f"name {self.name!r} would name a file of the build or of another stage; choose another")
+        if self.positive.id == self.negative.id or self.positive.text == self.negative.text:
+            raise ValueError("positive and negative must differ in id and in text")
+        return self
+
 
 class PixelBudget(FrozenModel):
     """Pixels of a photo after resizing, as ``image_min_pixels`` and ``image_max_pixels`` of the recipes."""
@@ -88,7 +115,7 @@ class TaskCard(FrozenModel):
         off_ladder: Labels outside the order (such as "not this kind of place").
         fallback: Identifier of the label that is written when a photo could not be read.
         base: Prompt of the generalist, which answers with a label's text.
-        specialist: The second look.
+        specialists: The second looks. Where the hard override must choose between them, the first one wins.
         pixel_budget: Reference pixel budget of the full-size recipes.
         protected_hues: Hue ranges in degrees [from, to) that augmentation must not move; from > to wraps at 360.
         harmless_signs: Safety signs that augmentation may add, each with the identifiers of the labels whose photos
@@ -101,10 +128,17 @@ class TaskCard(FrozenModel):
     off_ladder: tuple[Label, ...] = ()
     fallback: Identifier
     base: Prompt
-    specialist: Specialist
+    specialists: Annotated[tuple[Specialist, ...], Field(min_length=1)]
     pixel_budget: PixelBudget
     protected_hues: tuple[tuple[float, float], ...] = ()
     harmless_signs: dict[SignKind, tuple[Identifier, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_specialists(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "specialist" in values:
+            raise ValueError("specialist is now a list: write `specialists:` and put `- ` before its first key, name")
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskCard:
@@ -115,14 +149,18 @@ class TaskCard(FrozenModel):
             if twice:
                 raise ValueError(f"label {kind} used twice: {', '.join(twice)}; give each label its own")
         signed = [i for label_ids in self.harmless_signs.values() for i in label_ids]
-        unknown = [i for i in (*self.specialist.targets, self.fallback, *signed) if i not in ids]
+        targets = [i for specialist in self.specialists for i in specialist.targets]
+        unknown = [i for i in (*targets, self.fallback, *signed) if i not in ids]
         if unknown:
             raise ValueError(f"unknown label id: {', '.join(unknown)}; the labels are {', '.join(ids)}")
-        if set(self.specialist.targets) >= set(ids):
-            raise ValueError("specialist.targets holds every label; leave at least one as the negative class")
-        answers = (self.specialist.positive, self.specialist.negative)
-        if answers[0].id == answers[1].id or answers[0].text == answers[1].text:
-            raise ValueError("specialist.positive and specialist.negative must differ in id and in text")
+        names = [specialist.name for specialist in self.specialists]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"specialists: name used twice: {', '.join(twice)}; give each its own")
+        for specialist in self.specialists:
+            if set(specialist.targets) >= set(ids):
+                raise ValueError(
+                    f"specialists: the targets of {specialist.name} hold every label; leave one as the negative class"
+                )
         return self
 
     @cached_property
@@ -136,9 +174,21 @@ class TaskCard(FrozenModel):
         return tuple(label.id for label in self.labels)
 
     @cached_property
-    def stages(self) -> tuple[str, str]:
-        """Names of the two stages: the generalist's and the specialist's."""
-        return ("base", self.specialist.name)
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages: the generalist's, then the specialists' in the card's order."""
+        return (BASE, *(specialist.name for specialist in self.specialists))
+
+    def specialist(self, name: str) -> Specialist:
+        """The specialist with this name.
+
+        Raises:
+            ConfigError: The card has no such specialist.
+        """
+        for specialist in self.specialists:
+            if specialist.name == name:
+                return specialist
+        names = ", ".join(self.stages[1:])
+        raise ConfigError(f"task {self.task!r} has no specialist {name!r}; the task card names {names}")
 
     def text_of(self, label_id: str) -> str:
         """The text of a label, as the model answers and the submission holds it.
@@ -167,7 +217,8 @@ class TaskCard(FrozenModel):
         """
         if self._is_base(stage):
             return tuple(Answer(id=label.id, text=label.text) for label in self.labels)
-        return (self.specialist.positive, self.specialist.negative)
+        specialist = self.specialist(stage)
+        return (specialist.positive, specialist.negative)
 
     def answer_for(self, stage: str, label_id: str) -> Answer:
         """The right answer of a stage for a photo with this label.
@@ -178,7 +229,8 @@ class TaskCard(FrozenModel):
         """
         if self._is_base(stage):
             return Answer(id=label_id, text=self.text_of(label_id))
-        return self.specialist.positive if label_id in self.specialist.targets else self.specialist.negative
+        specialist = self.specialist(stage)
+        return specialist.positive if label_id in specialist.targets else specialist.negative
 
     def prompt(self, stage: str) -> Prompt:
         """The prompt of a stage with its placeholders filled in; ``user`` does not hold the image token.
@@ -186,7 +238,7 @@ class TaskCard(FrozenModel):
         Raises:
             ConfigError: The card has no such stage.
         """
-        template = self.base if self._is_base(stage) else self.specialist.prompt
+        template = self.base if self._is_base(stage) else self.specialist(stage).prompt
         rules = "\n".join(f"{label.text}：{label.rule.strip()}" for label in self.labels)
         answers = "、".join(answer.text for answer in self.answers(stage))
 
@@ -198,7 +250,7 @@ class TaskCard(FrozenModel):
     def _is_base(self, stage: str) -> bool:
         if stage not in self.stages:
             raise ConfigError(f"task {self.task!r} has no stage {stage!r}; it has {' and '.join(self.stages)}")
-        return stage == self.stages[0]
+        return stage == BASE
 
 
 def load_task_card(path: str | Path) -> TaskCard:

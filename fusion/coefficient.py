@@ -4,19 +4,21 @@ kappa(x) = clip((odds(q(x)) / odds(prior)) ** exponent, floor, cap), where q is 
 of a positive and prior the share of positives that it was trained with. odds(q) / odds(prior) is the likelihood ratio
 that the second look adds to what the base model knew (Bayes' rule; Saerens et al., Neural Computation 14, 2002), the
 exponent discounts evidence that both models share (log-linear pooling; Genest and Zidek, Statistical Science 1,
-1986). Then p'(target) is proportional to p * kappa and p'(other) to p.
+1986). Then p'(target) is proportional to p * kappa and p'(other) to p. Several specialists multiply one after the
+other: p'(k) is proportional to p(k) times the kappas of all specialists that have k among their targets.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["NO_FUSION", "OVERRIDE", "Coefficient", "log_coefficient", "multiply"]
+__all__ = ["NO_FUSION", "OVERRIDE", "Coefficient", "log_coefficient", "multiply", "multiply_all"]
 
 Floats = NDArray[np.float64]
 
@@ -91,3 +93,14 @@ def multiply(logps_NK: Floats, target_K: NDArray[np.bool_], log_kappa_N: Floats)
     raised[gone] = logps[gone]
     shifted = raised - raised.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def multiply_all(logps_NK: Floats, targets_SK: NDArray[np.bool_], log_kappas_SN: Sequence[Floats] | Floats) -> Floats:
+    """Multiply by the kappas of S specialists, one after the other; arguments and result as in ``multiply``.
+
+    Finite kappas commute. Infinite ones narrow the answer to a specialist's targets, and one that would leave nothing
+    is passed over: of specialists that contradict each other the first one wins.
+    """
+    for target_K, log_kappa_N in zip(targets_SK, log_kappas_SN, strict=True):
+        logps_NK = multiply(logps_NK, target_K, log_kappa_N)
+    return logps_NK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,20 @@ __all__ = ["DECISIONS_NAME", "write_decisions"]
 DECISIONS_NAME = "decisions.parquet"
 
 
-def write_decisions(out: Path, card: TaskCard, test: Rows, applied: Applied, submitted: pa.Array) -> None:
+def write_decisions(
+    out: Path, card: TaskCard, specialists: Sequence[str], test: Rows, applied: Applied, submitted: pa.Array
+) -> None:
     """Write one row a test photo, atomically.
 
-    Columns: ``sample_id``, ``source``, ``name``, ``label`` (null when unknown); ``p_base_<label>`` (calibrated),
-    ``specialist_positive`` (calibrated), ``coefficient``, ``p_fused_<label>``; one label column a system (null where
-    base has no answer); ``submitted``; ``base_error`` and ``specialist_error`` (empty where the model answered).
+    Columns: ``sample_id``, ``source``, ``name``, ``label`` (null when unknown); ``p_base_<label>`` (calibrated); by
+    specialist ``<name>_positive`` (calibrated) and ``<name>_coefficient``; ``p_fused_<label>``; one label column a
+    system (null where base has no answer); ``submitted``; ``base_error`` and by specialist ``<name>_error`` (empty
+    where the model answered).
 
     Args:
         out: Fusion directory.
         card: Knows the labels.
+        specialists: Names of the specialists.
         test: The test rows.
         applied: What the systems make of them.
         submitted: Label identifier that is submitted for each.
@@ -38,7 +43,9 @@ def write_decisions(out: Path, card: TaskCard, test: Rows, applied: Applied, sub
     }
     base, fused = np.exp(applied.base_logps_NK), np.exp(applied.fused_logps_NK)
     columns |= {f"p_base_{label}": pa.array(base[:, k]) for k, label in enumerate(card.label_ids)}
-    columns |= {"specialist_positive": pa.array(applied.positive_N), "coefficient": pa.array(applied.kappa_N)}
+    for s, name in enumerate(specialists):
+        columns[f"{name}_positive"] = pa.array(applied.positive_SN[s])
+        columns[f"{name}_coefficient"] = pa.array(applied.kappa_SN[s])
     columns |= {f"p_fused_{label}": pa.array(fused[:, k]) for k, label in enumerate(card.label_ids)}
     label_ids = pa.array(card.label_ids)
     for system in SYSTEMS:
@@ -47,6 +54,7 @@ def write_decisions(out: Path, card: TaskCard, test: Rows, applied: Applied, sub
     columns["submitted"] = submitted
     columns["base_error"] = test.base_errors
     # A photo that nobody could read has its reason in base_error.
-    columns["specialist_error"] = pc.if_else(pa.array(test.answered), test.specialist_errors, "")
+    for name, errors in zip(specialists, test.look_errors, strict=True):
+        columns[f"{name}_error"] = pc.if_else(pa.array(test.answered), errors, "")
     with atomic_path(out / DECISIONS_NAME) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd")

@@ -1,4 +1,4 @@
-"""Fits temperatures, coefficient and decision offsets on labelled rows, with cross-fitted predictions beside them.
+"""Fits temperatures, coefficients and decision offsets on labelled rows, with cross-fitted predictions beside them.
 
 Parameters are fitted on all rows. Cross-fitted predictions come from parameters that were fitted without the row's own
 fold; they give the honest estimate on the same rows and decide whether the decision rule pays.
@@ -23,11 +23,11 @@ from fusion.calibration import (
     prior_weights,
     renormalise,
 )
-from fusion.coefficient import log_coefficient, multiply
-from fusion.coefficient_fit import CAPS, EXPONENTS, choose_coefficient, family
+from fusion.coefficient import log_coefficient, multiply_all
+from fusion.coefficient_fit import CAPS, EXPONENTS, choose_coefficients, family
 from fusion.cross_fit import assign_folds, gains_more_than_its_error
 from fusion.decision import fit_offsets
-from fusion.systems import SYSTEMS, Parameters, apply_parameters
+from fusion.systems import SYSTEMS, Parameters, SpecialistParameters, apply_parameters
 
 __all__ = ["Calibration", "Decision", "Fit", "FitRows", "FitSettings", "Target", "fit", "fit_parameters"]
 
@@ -69,17 +69,19 @@ class Calibration(BaseModel):
 
 @dataclass(frozen=True)
 class Target:
-    """What is fitted for: the classes of the specialist, the score's weights, the specialist's training prior.
+    """What is fitted for: the score's weights, and the classes and training priors of S specialists.
 
     Attributes:
-        target_K: True for the specialist's targets.
+        names: Names of the specialists, in the task card's order.
+        targets_SK: True for a specialist's targets.
+        priors: Share of positives that each specialist was trained with; fitted where None.
         weights_K: Weight of every class's F1.
-        prior: Share of positives that the specialist was trained with; fitted when None.
     """
 
-    target_K: NDArray[np.bool_]
+    names: tuple[str, ...]
+    targets_SK: NDArray[np.bool_]
+    priors: tuple[float | None, ...]
     weights_K: Floats
-    prior: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,14 @@ class FitRows:
         sample_ids: Unique texts.
         labels_N: True class indices.
         base_logps_NK: Natural log-probabilities of the base model, no NaN.
-        specialist_logps_N2: Those of the specialist, the positive answer first; NaN without a second look.
+        looks_SN2: Those of the specialists, the positive answer first; NaN without a second look.
     """
 
     keys: Sequence[str]
     sample_ids: Sequence[str]
     labels_N: Ints
     base_logps_NK: Floats
-    specialist_logps_N2: Floats
+    looks_SN2: Floats
 
     def take(self, index: NDArray) -> FitRows:
         """The rows at these positions, or where a mask is True."""
@@ -108,7 +110,7 @@ class FitRows:
             sample_ids=np.asarray(self.sample_ids)[index].tolist(),
             labels_N=self.labels_N[index],
             base_logps_NK=self.base_logps_NK[index],
-            specialist_logps_N2=self.specialist_logps_N2[index],
+            looks_SN2=self.looks_SN2[:, index],
         )
 
 
@@ -121,8 +123,8 @@ class Fit:
         decisions: Chosen decision of ``base`` and of ``fused``.
         cross_fitted: Class index of every row by system, from parameters fitted without the row's fold; in the order
             of the rows that were given.
-        calibration: Reliability by model, ``base`` and ``specialist`` (weighted to the training prior; absent without
-            second looks).
+        calibration: Reliability by stage (a specialist's is weighted to its training prior; absent without second
+            looks).
         notes: What the user should know about the fit.
     """
 
@@ -140,7 +142,7 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
 
     Args:
         rows: At least one labelled row.
-        target: Classes, weights and prior.
+        target: Classes, priors and weights.
         settings: Grids, folds and seed.
     """
     order = np.argsort(np.asarray(rows.sample_ids), kind="stable")
@@ -156,7 +158,7 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
         held_out = fold_N == fold
         without = parameters if folds < 2 else fit_parameters(ordered.take(~held_out), target, settings)
         part = ordered.take(held_out)
-        applied = apply_parameters(without, part.base_logps_NK, part.specialist_logps_N2, target.target_K)
+        applied = apply_parameters(without, part.base_logps_NK, part.looks_SN2, target.targets_SK)
         for name in SYSTEMS:
             cross_fitted[name][held_out] = applied.labels[name]
     decisions = _choose_decisions(ordered.labels_N, cross_fitted, target, settings, honest=folds >= 2)
@@ -171,41 +173,52 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
 
 
 def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Parameters:
-    """Fit every parameter on these rows, in sequence: temperatures, coefficient, offsets of both decision rules."""
+    """Fit every parameter on these rows, in sequence: temperatures, coefficients, offsets of both decision rules."""
     base_temperature = fit_temperature(rows.base_logps_NK, rows.labels_N)
     base = apply_temperature(rows.base_logps_NK, base_temperature)
-    seen, positive, looks = _second_looks(rows, target)
-    if target.prior is None:
-        specialist_temperature, prior = fit_temperature_and_prior(looks, positive)
-    else:
-        prior = target.prior
-        answers = np.where(positive, 0, 1)
-        specialist_temperature = fit_temperature(looks, answers, prior_weights(positive, prior))
-    log_odds = np.full(len(rows.labels_N), np.nan)
-    calibrated = apply_temperature(looks, specialist_temperature)
-    log_odds[seen] = calibrated[:, 0] - calibrated[:, 1]
-    coefficient = choose_coefficient(
+    log_odds_SN = np.full(rows.looks_SN2.shape[:2], np.nan)
+    temperatures, families = [], []
+    for s, prior in enumerate(target.priors):
+        seen, positive, looks = _second_looks(rows, target, s)
+        temperature, prior = _fit_specialist(looks, positive, prior)
+        calibrated = apply_temperature(looks, temperature)
+        log_odds_SN[s, seen] = calibrated[:, 0] - calibrated[:, 1]
+        temperatures.append(temperature)
+        families.append(family(prior, settings.exponents, settings.caps))
+    coefficients = choose_coefficients(
         base,
-        log_odds,
+        log_odds_SN,
         rows.labels_N,
-        target_K=target.target_K,
+        targets_SK=target.targets_SK,
         weights_K=target.weights_K,
-        members=family(prior, settings.exponents, settings.caps),
+        families=families,
     )
-    fused = multiply(base, target.target_K, log_coefficient(log_odds, coefficient))
+    factors = [log_coefficient(odds, member) for odds, member in zip(log_odds_SN, coefficients, strict=True)]
+    fused = multiply_all(base, target.targets_SK, factors)
     return Parameters(
         base_temperature=base_temperature,
-        specialist_temperature=specialist_temperature,
-        coefficient=coefficient,
+        specialists=tuple(
+            SpecialistParameters(name=name, temperature=temperature, coefficient=coefficient)
+            for name, temperature, coefficient in zip(target.names, temperatures, coefficients, strict=True)
+        ),
         base_offsets=fit_offsets(base, rows.labels_N, target.weights_K),
         fused_offsets=fit_offsets(fused, rows.labels_N, target.weights_K),
     )
 
 
-def _second_looks(rows: FitRows, target: Target) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats]:
-    """Which rows the specialist saw; of those, whether a target is right, and the specialist's log-probabilities."""
-    seen = np.isfinite(rows.specialist_logps_N2.max(axis=1))
-    return seen, target.target_K[rows.labels_N[seen]], rows.specialist_logps_N2[seen]
+def _fit_specialist(looks_N2: Floats, positive_N: NDArray[np.bool_], prior: float | None) -> tuple[float, float]:
+    """Temperature and training prior of one specialist."""
+    if prior is None:
+        return fit_temperature_and_prior(looks_N2, positive_N)
+    answers_N = np.where(positive_N, 0, 1)
+    return fit_temperature(looks_N2, answers_N, prior_weights(positive_N, prior)), prior
+
+
+def _second_looks(rows: FitRows, target: Target, s: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats]:
+    """Which rows specialist ``s`` saw; of those, whether a target is right, and its log-probabilities."""
+    looks_N2 = rows.looks_SN2[s]
+    seen = np.isfinite(looks_N2.max(axis=1))
+    return seen, target.targets_SK[s, rows.labels_N[seen]], looks_N2[seen]
 
 
 def _choose_decisions(
@@ -237,12 +250,14 @@ def _calibration(rows: FitRows, target: Target, parameters: Parameters) -> dict[
             after=measure(apply_temperature(base, parameters.base_temperature), rows.labels_N),
         )
     }
-    _, positive, looks = _second_looks(rows, target)
-    if len(looks):
+    for s, (specialist, prior) in enumerate(zip(parameters.specialists, target.priors, strict=True)):
+        _, positive, looks = _second_looks(rows, target, s)
+        if not len(looks):
+            continue
         answers = np.where(positive, 0, 1)
-        weights = None if target.prior is None else prior_weights(positive, target.prior)
-        found["specialist"] = Calibration(
+        weights = None if prior is None else prior_weights(positive, prior)
+        found[specialist.name] = Calibration(
             before=measure(renormalise(looks), answers, weights),
-            after=measure(apply_temperature(looks, parameters.specialist_temperature), answers, weights),
+            after=measure(apply_temperature(looks, specialist.temperature), answers, weights),
         )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dataset_builders.files import content_hash, write_json, write_text
 from dataset_builders.task_card import TaskCard
 from fusion.decisions_table import write_decisions
 from fusion.fit import Fit, FitRows, FitSettings, Target, fit
-from fusion.fusion_model import MODEL_NAME, FittedOn, FusionModel
+from fusion.fusion_model import MODEL_NAME, FittedOn, FusionModel, SecondLooks
 from fusion.predictions import Predictions, read_predictions
 from fusion.rows import UNLABELLED, Rows, read_rows
 from fusion.score_table import format_differences, format_systems
@@ -39,7 +40,7 @@ PAIRS = (
 )
 LEGEND = """\
 argmax: the most probable label. rule: class offsets fitted on validation photos for the score, base and fused alike.
-hard override: where the specialist says positive, the label becomes the target; otherwise that of base only.
+hard override: where a specialist says positive, the label becomes its target; otherwise that of base only.
 * is what is submitted. Photos that base could not read count with the fallback label in every system."""
 
 
@@ -77,7 +78,7 @@ def fuse(
     dataset_dir: str | Path,
     card: TaskCard,
     base_dir: str | Path,
-    specialist_dir: str | Path,
+    specialist_dirs: Mapping[str, str | Path],
     out: str | Path,
     *,
     submit_source: str | None = None,
@@ -89,7 +90,8 @@ def fuse(
         dataset_dir: Data set directory with its manifest.
         card: The task.
         base_dir: Predictions of the base model on the splits val and test.
-        specialist_dir: Predictions of the specialist; photos that it did not see keep the coefficient 1.
+        specialist_dirs: Predictions of at least one specialist of the card, by name; photos that a specialist did not
+            see keep the coefficient 1.
         out: Fusion directory, see ``docs/contracts.md``; ``fusion.json`` is written last.
         submit_source: Test source of ``b-submit.txt``; the last one in the manifest when None. Every other source
             gets ``submit-<source>.txt``.
@@ -97,12 +99,12 @@ def fuse(
 
     Raises:
         DataError: Predictions are incomplete or belong to another data set, or there are no usable rows.
-        ConfigError: ``submit_source`` is not a test source.
+        ConfigError: ``submit_source`` is not a test source, or the card has no such specialist, or none is given.
     """
     dataset_dir, out = Path(dataset_dir), Path(out)
     base = read_predictions(base_dir, tuple(a.id for a in card.answers(card.stages[0])))
-    specialist = read_predictions(specialist_dir, tuple(a.id for a in card.answers(card.stages[1])))
-    rows, notes = read_rows(dataset_dir, card, base, specialist)
+    specialists = _read_specialists(card, specialist_dirs)
+    rows, notes = read_rows(dataset_dir, card, base, specialists)
     is_test = rows.column("split") == "test"
     sources = tuple(dict.fromkeys(rows.column("source")[is_test].tolist()))
     if not sources:
@@ -119,12 +121,11 @@ def fuse(
             f"{dataset_dir}: no labelled validation photo that the base model could read, so nothing can be fitted; "
             f"predict the split val into {base_dir}"
         )
-    prior, prior_source = _training_prior(dataset_dir, card)
-    target = Target(_target_mask(card), np.array([label.weight for label in card.labels]), prior)
+    target = _target(dataset_dir, card, tuple(specialists))
     fitted = fit(_fit_rows(validation), target, settings)
-    model = _model(card, fitted, validation, target, (base, specialist), prior_source, settings, tuple(notes))
+    model = _model(card, fitted, validation, target, (base, *specialists.values()), settings, tuple(notes))
     test = rows.take(is_test)
-    applied = model.apply(test.base_logps_NK, test.specialist_logps_N2)
+    applied = model.apply(test.base_logps_NK, test.looks_SN2)
     scores = _scores(card, model, validation, fitted, test, applied, sources, settings)
     result = FuseResult(
         model=model,
@@ -138,19 +139,38 @@ def fuse(
     return result
 
 
-def _training_prior(dataset_dir: Path, card: TaskCard) -> tuple[float | None, str]:
-    """Share of positives that the specialist was trained with, by its data set's marker; None when there is no marker.
+def _read_specialists(card: TaskCard, directories: Mapping[str, str | Path]) -> dict[str, Predictions]:
+    """The predictions of the named specialists, in the card's order."""
+    for name in directories:
+        card.specialist(name)
+    names = [name for name in card.stages[1:] if name in directories]
+    if not names:
+        raise ConfigError(f"no specialist to fuse with; give predictions of {' or '.join(card.stages[1:])}")
+    return {name: read_predictions(directories[name], tuple(a.id for a in card.answers(name))) for name in names}
+
+
+def _target(dataset_dir: Path, card: TaskCard, names: tuple[str, ...]) -> Target:
+    return Target(
+        names=names,
+        targets_SK=np.array([[label in card.specialist(name).targets for label in card.label_ids] for name in names]),
+        priors=tuple(_training_prior(dataset_dir, name) for name in names),
+        weights_K=np.array([label.weight for label in card.labels]),
+    )
+
+
+def _training_prior(dataset_dir: Path, specialist: str) -> float | None:
+    """Share of positives that a specialist was trained with, by its data set's marker; None when there is no marker.
 
     Raises:
         DataError: The marker does not say how many rows of each class were written.
     """
-    name = f"{card.specialist.name}.json"
+    name = _marker_name(specialist)
     if not (dataset_dir / name).is_file():
-        return None, "fitted"
+        return None
     train = read_marker(dataset_dir, name).get("train", {})
     try:
         positives, negatives = int(train["positive_rows"]), int(train["negative_rows"])
-        return positives / (positives + negatives), name
+        return positives / (positives + negatives)
     except (KeyError, ZeroDivisionError):
         raise DataError(
             f"{dataset_dir / name}: expected positive_rows and negative_rows of train, got {train}; "
@@ -158,8 +178,8 @@ def _training_prior(dataset_dir: Path, card: TaskCard) -> tuple[float | None, st
         ) from None
 
 
-def _target_mask(card: TaskCard) -> np.ndarray:
-    return np.array([label in card.specialist.targets for label in card.label_ids])
+def _marker_name(specialist: str) -> str:
+    return f"{specialist}.json"
 
 
 def _fit_rows(validation: Rows) -> FitRows:
@@ -167,7 +187,7 @@ def _fit_rows(validation: Rows) -> FitRows:
     groups = validation.column("group").tolist()
     # Near-duplicates share a number; a photo without one stands for itself.
     keys = [f"group {g}" if g >= 0 else f"photo {s}" for g, s in zip(groups, sample_ids, strict=True)]
-    return FitRows(keys, sample_ids, validation.labels_N, validation.base_logps_NK, validation.specialist_logps_N2)
+    return FitRows(keys, sample_ids, validation.labels_N, validation.base_logps_NK, validation.looks_SN2)
 
 
 def _model(
@@ -175,8 +195,7 @@ def _model(
     fitted: Fit,
     validation: Rows,
     target: Target,
-    predictions: tuple[Predictions, Predictions],
-    prior_source: str,
+    predictions: tuple[Predictions, ...],
     settings: FitSettings,
     notes: tuple[str, ...],
 ) -> FusionModel:
@@ -184,19 +203,24 @@ def _model(
     return FusionModel(
         task=card.task,
         labels=card.label_ids,
-        targets=card.specialist.targets,
+        targets={name: card.specialist(name).targets for name in target.names},
         parameters=fitted.parameters,
         decisions=fitted.decisions,
         calibration=fitted.calibration,
         fitted_on=FittedOn(
             rows=len(validation),
-            positives=int(target.target_K[validation.labels_N].sum()),
-            second_looks=int(validation.second_look.sum()),
             rows_hash=content_hash(pairs),
             task_hash=content_hash(card.model_dump(mode="json")),
             base_fingerprint=predictions[0].fingerprint,
-            specialist_fingerprint=predictions[1].fingerprint,
-            prior_source=prior_source,
+            second_looks={
+                name: SecondLooks(
+                    rows=int(validation.second_looks_SN[s].sum()),
+                    positives=int(target.targets_SK[s, validation.labels_N].sum()),
+                    fingerprint=predictions[1 + s].fingerprint,
+                    prior_source="fitted" if target.priors[s] is None else _marker_name(name),
+                )
+                for s, name in enumerate(target.names)
+            },
             seed=settings.seed,
             folds=settings.folds,
         ),
@@ -279,7 +303,7 @@ def _write(out: Path, card: TaskCard, result: FuseResult, test: Rows, applied: A
         write_submission(path, names[order].tolist(), labels[here][order].tolist(), card)
         lines = [f"{f.name}\t{f.reason}\n" for f in result.fallbacks if f.source == source]
         write_text(out / (FALLBACK_NAME if source == submit_source else f"fallback-{source}.txt"), "".join(lines))
-    write_decisions(out, card, test, applied, pa.array(labels))
+    write_decisions(out, card, list(result.model.targets), test, applied, pa.array(labels))
     write_text(out / "scores.txt", result.table)
     write_json(out / "scores.json", result.scores)
     result.model.save(out / MODEL_NAME)

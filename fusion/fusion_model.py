@@ -15,9 +15,27 @@ from dataset_builders.files import write_json
 from fusion.fit import Calibration, Decision
 from fusion.systems import Applied, Parameters, apply_parameters
 
-__all__ = ["MODEL_NAME", "FittedOn", "FusionModel", "load_fusion_model"]
+__all__ = ["MODEL_NAME", "FittedOn", "FusionModel", "SecondLooks", "load_fusion_model"]
 
 MODEL_NAME = "fusion.json"
+
+
+class SecondLooks(BaseModel):
+    """What one specialist contributed to the fit.
+
+    Attributes:
+        rows: How many of the rows it answered.
+        positives: How many of the rows have one of its targets.
+        fingerprint: Of its predictions.
+        prior_source: Where its training prior comes from: a file's name, or ``fitted``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: Annotated[int, Field(ge=0)]
+    positives: Annotated[int, Field(ge=0)]
+    fingerprint: str
+    prior_source: str
 
 
 class FittedOn(BaseModel):
@@ -25,13 +43,10 @@ class FittedOn(BaseModel):
 
     Attributes:
         rows: Labelled validation rows that the base model answered.
-        positives: How many of them are a target.
-        second_looks: How many of them the specialist answered.
         rows_hash: SHA-256 of their sample ids and labels.
         task_hash: SHA-256 of the task card.
         base_fingerprint: Of the base model's predictions.
-        specialist_fingerprint: Of the specialist's predictions.
-        prior_source: Where the specialist's training prior comes from: a file's name, or ``fitted``.
+        second_looks: By specialist.
         seed: Seed of the cross-fitting and of all intervals.
         folds: Folds of the cross-fitting.
     """
@@ -39,13 +54,10 @@ class FittedOn(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: Annotated[int, Field(ge=1)]
-    positives: Annotated[int, Field(ge=0)]
-    second_looks: Annotated[int, Field(ge=0)]
     rows_hash: str
     task_hash: str
     base_fingerprint: str
-    specialist_fingerprint: str
-    prior_source: str
+    second_looks: dict[str, SecondLooks]
     seed: int
     folds: int
 
@@ -57,20 +69,20 @@ class FusionModel(BaseModel):
         version: Version of this file's layout.
         task: Name of the task.
         labels: Label identifiers; the order of all columns and offsets.
-        targets: Labels that the specialist speaks about.
-        parameters: Temperatures, coefficient, offsets.
+        targets: Labels that each specialist speaks about, by its name.
+        parameters: Temperatures, coefficients, offsets.
         decisions: Chosen decision of ``base`` and of ``fused``.
-        calibration: Reliability on the validation rows, by model.
+        calibration: Reliability on the rows of the fit, by stage.
         fitted_on: Where the parameters come from.
         notes: What the user should know about the fit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     task: str
     labels: tuple[str, ...]
-    targets: tuple[str, ...]
+    targets: dict[str, tuple[str, ...]]
     parameters: Parameters
     decisions: dict[str, Decision]
     calibration: dict[str, Calibration]
@@ -84,8 +96,10 @@ class FusionModel(BaseModel):
             raise ValueError(f"labels, base_offsets and fused_offsets must be equally many, got {sorted(sizes)}")
         if set(self.decisions) != {"base", "fused"}:
             raise ValueError(f"decisions must hold base and fused, got {sorted(self.decisions)}")
-        if not set(self.targets) <= set(self.labels):
-            raise ValueError(f"targets {self.targets} are not all among the labels {self.labels}")
+        if set(self.targets) != (names := {specialist.name for specialist in self.parameters.specialists}):
+            raise ValueError(f"targets are of {sorted(self.targets)}, parameters of {sorted(names)}")
+        if unknown := {label for targets in self.targets.values() for label in targets} - set(self.labels):
+            raise ValueError(f"targets {sorted(unknown)} are not among the labels {self.labels}")
         return self
 
     @property
@@ -94,13 +108,13 @@ class FusionModel(BaseModel):
         return f"fused_{self.decisions['fused']}"
 
     @property
-    def target_mask(self) -> NDArray[np.bool_]:
-        """True for the targets, shape (K,), in the order of ``labels``."""
-        return np.array([label in self.targets for label in self.labels])
+    def targets_SK(self) -> NDArray[np.bool_]:  # noqa: N802 - an array's name carries its axes
+        """True for the targets of each specialist, in the order of the parameters and of ``labels``."""
+        return np.array([[k in self.targets[s.name] for k in self.labels] for s in self.parameters.specialists])
 
-    def apply(self, base_logps_NK: NDArray[np.float64], specialist_logps_N2: NDArray[np.float64]) -> Applied:
+    def apply(self, base_logps_NK: NDArray[np.float64], looks_SN2: NDArray[np.float64]) -> Applied:
         """All systems' answers for N photos; failed rows are NaN. See ``fusion.systems.apply_parameters``."""
-        return apply_parameters(self.parameters, base_logps_NK, specialist_logps_N2, self.target_mask)
+        return apply_parameters(self.parameters, base_logps_NK, looks_SN2, self.targets_SK)
 
     def save(self, path: Path) -> None:
         """Write the model, atomically; infinity is written as the text ``Infinity``, for JSON has no such number."""

@@ -1,10 +1,11 @@
-"""The photos that fusion speaks about: rows of the manifest with what both models said about them.
+"""The photos that fusion speaks about: rows of the manifest with what all models said about them.
 
 Columns, not row objects: a million photos fit in a few hundred megabytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,23 +28,23 @@ COLUMNS = ("sample_id", "source", "name", "position", "label", "split", "group",
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows of the manifest, in its order, with both models' log-probabilities.
+    """N rows of the manifest, in its order, with the log-probabilities of the base model and of S specialists.
 
     Attributes:
         table: The manifest's columns that fusion needs, see ``COLUMNS``.
         labels_N: Class index of every row; ``UNLABELLED`` where the label is not known.
         base_logps_NK: Natural log-probabilities of the base model; NaN where it has no answer.
-        specialist_logps_N2: Those of the specialist, the positive answer first; NaN without a second look.
+        looks_SN2: Those of the specialists, the positive answer first; NaN without a second look.
         base_errors: Arrow strings: why the base model has no answer; empty where it has one.
-        specialist_errors: Arrow strings: why there is no second look; empty where there is one.
+        look_errors: For each specialist Arrow strings: why there is no second look; empty where there is one.
     """
 
     table: pa.Table
     labels_N: NDArray[np.int64]
     base_logps_NK: NDArray[np.float64]
-    specialist_logps_N2: NDArray[np.float64]
+    looks_SN2: NDArray[np.float64]
     base_errors: pa.Array
-    specialist_errors: pa.Array
+    look_errors: tuple[pa.Array, ...]
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -54,9 +55,9 @@ class Rows:
         return np.isfinite(self.base_logps_NK.max(axis=1))
 
     @property
-    def second_look(self) -> NDArray[np.bool_]:
-        """True where the specialist has an answer, shape (N,)."""
-        return np.isfinite(self.specialist_logps_N2.max(axis=1))
+    def second_looks_SN(self) -> NDArray[np.bool_]:  # noqa: N802 - an array's name carries its axes
+        """True where a specialist has an answer."""
+        return np.isfinite(self.looks_SN2.max(axis=2))
 
     def take(self, mask_N: NDArray[np.bool_]) -> Rows:
         """The rows where the mask is True."""
@@ -65,9 +66,9 @@ class Rows:
             table=self.table.filter(keep),
             labels_N=self.labels_N[mask_N],
             base_logps_NK=self.base_logps_NK[mask_N],
-            specialist_logps_N2=self.specialist_logps_N2[mask_N],
+            looks_SN2=self.looks_SN2[:, mask_N],
             base_errors=self.base_errors.filter(keep),
-            specialist_errors=self.specialist_errors.filter(keep),
+            look_errors=tuple(errors.filter(keep) for errors in self.look_errors),
         )
 
     def column(self, name: str) -> NDArray:
@@ -76,12 +77,12 @@ class Rows:
 
 
 def read_rows(
-    dataset_dir: str | Path, card: TaskCard, base: Predictions, specialist: Predictions
+    dataset_dir: str | Path, card: TaskCard, base: Predictions, specialists: Mapping[str, Predictions]
 ) -> tuple[Rows, list[str]]:
-    """Read the validation and test rows of a data set directory and join both models' predictions.
+    """Read the validation and test rows of a data set directory and join all models' predictions.
 
     A photo that is in the data set must have a row of the base model: leaving it out would shorten the submission.
-    The specialist may look at some photos only.
+    A specialist may look at some photos only.
 
     Returns:
         The rows, and notes for the user about what is incomplete but allowed.
@@ -92,7 +93,7 @@ def read_rows(
     """
     path = Path(dataset_dir) / MANIFEST_NAME
     table = _read_table(path)
-    for predictions in (base, specialist):
+    for predictions in (base, *specialists.values()):
         _refuse_strangers(predictions, table, path)
     table = table.filter(pc.is_in(table["split"], value_set=pa.array(["val", "test"]))).combine_chunks()
     sample_ids = table["sample_id"].combine_chunks()
@@ -107,15 +108,17 @@ def read_rows(
         )
     reasons = pc.binary_join_element_wise("quarantined", table["reason"], ": ")
     base_errors = _flat(pc.if_else(pa.array(usable), base_errors, reasons))
-    specialist_logps, specialist_errors, specialist_at = _join(specialist, sample_ids)
-    for logps in (base_logps, specialist_logps):
-        logps[~usable] = np.nan
-    unseen = int((usable & (specialist_at < 0)).sum())
-    notes = [f"{unseen} of {len(table)} photos were not shown to the specialist: coefficient 1"] if unseen else []
-    rows = Rows(
-        table, _label_indices(table, card, path), base_logps, specialist_logps, base_errors, _flat(specialist_errors)
-    )
-    return rows, notes
+    base_logps[~usable] = np.nan
+    looks_SN2 = np.full((len(specialists), len(table), 2), np.nan)
+    look_errors, notes = [], []
+    for s, (name, predictions) in enumerate(specialists.items()):
+        logps, errors, at = _join(predictions, sample_ids)
+        looks_SN2[s, usable] = logps[usable]
+        look_errors.append(_flat(errors))
+        if unseen := int((usable & (at < 0)).sum()):
+            notes.append(f"{unseen} of {len(table)} photos were not shown to {name}: coefficient 1")
+    labels_N = _label_indices(table, card, path)
+    return Rows(table, labels_N, base_logps, looks_SN2, base_errors, tuple(look_errors)), notes
 
 
 def _read_table(path: Path) -> pa.Table:

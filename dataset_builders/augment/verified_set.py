@@ -80,9 +80,9 @@ def verify_copies(dataset_dir: Path, card: TaskCard, judge: Judge | None, rule: 
     }
     if (dataset_dir / MARKER).is_file():
         (dataset_dir / MARKER).replace(dataset_dir / PENDING)
-    stage = card.specialist.name
-    for name in (f"{stage}.json", f"{stage}_train.json", f"{stage}_val.json"):
-        (dataset_dir / name).unlink(missing_ok=True)
+    for stage in card.stages[1:]:
+        for name in (f"{stage}.json", f"{stage}_train.json", f"{stage}_val.json"):
+            (dataset_dir / name).unlink(missing_ok=True)
     written = write_training_set(dataset_dir, verdicts.rows, card, {**marker, "verification": verification})
     (dataset_dir / PENDING).unlink()
     return VerifyResult(written, fresh=True)

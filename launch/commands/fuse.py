@@ -1,15 +1,16 @@
-"""``riskfuse fuse``: both models' predictions in, submission and score table out."""
+"""``riskfuse fuse``: all models' predictions in, submission and score table out."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from dataset_builders.task_card import load_task_card
+from dataset_builders.errors import ConfigError
+from dataset_builders.task_card import TaskCard, load_task_card
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
-HELP = "calibrate both models, correct the base model by the specialist, decide and write the submission"
+HELP = "calibrate all models, correct the base model by the specialists, decide and write the submission"
 EXAMPLE = (
     "riskfuse fuse data/board --task recipes/tasks/corridor.yaml --base predictions/board/base "
     "--specialist predictions/board/high_risk --out runs/board/fusion"
@@ -21,7 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="data set directory that `riskfuse build` made")
     parser.add_argument("--task", required=True, help="task card")
     parser.add_argument("--base", required=True, help="predictions of the base model on the splits val and test")
-    parser.add_argument("--specialist", required=True, help="predictions of the specialist on the same splits")
+    parser.add_argument(
+        "--specialist",
+        required=True,
+        action="append",
+        metavar="[NAME=]DIR",
+        help="predictions of a specialist on the same splits; once for each, by its name in the task card (which may "
+        "be left out when there is only one)",
+    )
     parser.add_argument("--out", required=True, help="directory for the submission, the scores and fusion.json")
     parser.add_argument(
         "--submit-source",
@@ -43,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
     """Fuse; photos that only the fallback label could answer are listed on stderr and are no failure of this step."""
     from pydantic import ValidationError
 
-    from dataset_builders.errors import ConfigError
     from fusion.fit import FitSettings
     from fusion.fuse import fuse
 
@@ -52,11 +59,12 @@ def run(args: argparse.Namespace) -> int:
     except ValidationError as error:
         findings = "; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"{findings}; see riskfuse fuse --help") from None
+    card = load_task_card(args.task)
     result = fuse(
         args.dataset,
-        load_task_card(args.task),
+        card,
         args.base,
-        args.specialist,
+        _directories(args.specialist, card),
         args.out,
         submit_source=args.submit_source,
         settings=settings,
@@ -69,3 +77,19 @@ def run(args: argparse.Namespace) -> int:
     for fallback in result.fallbacks:
         print(f"answered by the fallback label: {fallback.source}/{fallback.name}: {fallback.reason}", file=sys.stderr)
     return 0
+
+
+def _directories(words: list[str], card: TaskCard) -> dict[str, str]:
+    """Directory of each specialist's predictions from ``NAME=DIR`` words, or from one bare ``DIR``."""
+    names = card.stages[1:]
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, directory = word.partition("=")
+        if not equals and len(names) == 1:
+            name, directory = names[0], word
+        if not directory:
+            raise ConfigError(f"--specialist {word}: write NAME=DIR; the task card's names are {', '.join(names)}")
+        if name in found:
+            raise ConfigError(f"--specialist names {name} twice: {found[name]} and {directory}")
+        found[name] = directory
+    return found

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     required = parser.add_argument_group("what to predict")
     required.add_argument("--recipe", type=Path, required=True, help="training recipe: model, template, pixel budget")
     required.add_argument("--task", type=Path, required=True, help="task card")
-    required.add_argument("--stage", required=True, help="stage of the task card: base or the specialist's name")
+    required.add_argument("--stage", required=True, help="stage of the task card: base or a specialist's name")
     required.add_argument("--out", type=Path, required=True, help="predictions directory")
     photos = parser.add_argument_group("photos: a data set, or a list beside a directory")
     photos.add_argument("--data", type=Path, help="data set directory with manifest.parquet")

@@ -1,13 +1,14 @@
-"""``riskfuse specialist``: the second stage's training set, from the data set and the first stage's predictions."""
+"""``riskfuse specialist``: the second stage's training sets, from the data set and the first stage's predictions."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
-HELP = "write the specialist's training and validation set, with negatives that the base model finds hard"
+HELP = "write the specialists' training and validation sets, with negatives that the base model finds hard"
 EXAMPLE = "riskfuse specialist data/corridor --task recipes/tasks/corridor.yaml --predictions predictions/base"
 
 
@@ -18,20 +19,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictions", type=Path, required=True, nargs="+", help="the base stage's predictions on training photos"
     )
+    parser.add_argument("--stage", nargs="+", metavar="NAME", help="only these specialists of the card (default: all)")
     parser.add_argument(
-        "--rows", type=_positive, help="rows of the training set, filled by repetition (default: each positive once)"
+        "--rows", type=_positive, help="rows of a training set, filled by repetition (default: each positive once)"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides the random negatives (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the set, or say that nothing had to be done; print the counts."""
+    """Write the sets, or say that nothing had to be done; print the counts."""
     from dataset_builders.specialist import build_specialist
     from dataset_builders.task_card import load_task_card
 
     card = load_task_card(args.task)
-    result = build_specialist(args.dataset, card, args.predictions, seed=args.seed, rows=args.rows)
-    train, val = result.marker["train"], result.marker["val"]
+    stages = dict.fromkeys(args.stage or card.stages[1:])
+    for stage in stages:
+        card.specialist(stage)  # a wrong name is said before anything is written
+    for stage in stages:
+        result = build_specialist(args.dataset, card, stage, args.predictions, seed=args.seed, rows=args.rows)
+        print(f"{stage}: is the label one of {', '.join(card.specialist(stage).targets)}?")
+        _print_counts(result.marker)
+        if result.fresh:
+            print(f"wrote {args.dataset}/{stage}_train.json and {stage}_val.json")
+        else:
+            print(f"{args.dataset}/{stage}.json is complete for the same inputs; nothing to do")
+    return 0
+
+
+def _print_counts(marker: dict[str, Any]) -> None:
+    train, val = marker["train"], marker["val"]
     print(
         f"train: {train['rows']} rows; {train['positives']} positives in {train['positive_rows']} rows, "
         f"{train['hard_negatives']} hard and {train['random_negatives']} random negatives in "
@@ -40,12 +56,6 @@ def run(args: argparse.Namespace) -> int:
     if train["negatives_without_prediction"]:
         print(f"       {train['negatives_without_prediction']} negatives have no prediction and could not be mined")
     print(f"val:   {val['rows']} rows; {val['positives']} positives, {val['negatives']} negatives")
-    stage = card.specialist.name
-    if result.fresh:
-        print(f"wrote {args.dataset}/{stage}_train.json and {stage}_val.json")
-    else:
-        print(f"{args.dataset}/{stage}.json is complete for the same inputs; nothing to do")
-    return 0
 
 
 def _positive(text: str) -> int:

@@ -9,8 +9,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from dataset_builders.config_file import FrozenModel, read_config
+from dataset_builders.task_card import BASE
 
-__all__ = ["Decision", "Inference", "Mining", "PipelineConfig", "Prepare", "Stage", "Training", "load_pipeline_config"]
+__all__ = [
+    "Decision",
+    "Inference",
+    "Mining",
+    "PipelineConfig",
+    "Prepare",
+    "SpecialistStage",
+    "Stage",
+    "Training",
+    "load_pipeline_config",
+]
 
 
 class Prepare(FrozenModel):
@@ -34,7 +45,7 @@ class Prepare(FrozenModel):
 
 
 class Stage(FrozenModel):
-    """One of the two models.
+    """One of the models.
 
     Attributes:
         recipe: LLaMA-Factory recipe that trains it.
@@ -57,6 +68,28 @@ class Stage(FrozenModel):
         if missing := {"val", "test"} - set(self.splits):
             raise ValueError(f"splits lacks {' and '.join(sorted(missing))}; fusion is fitted on val and decides test")
         return self
+
+
+class Mining(FrozenModel):
+    """How ``riskfuse specialist`` is started.
+
+    Attributes:
+        options: Further options of ``riskfuse specialist`` as a list of words.
+    """
+
+    options: tuple[str, ...] = ()
+
+
+class SpecialistStage(Stage):
+    """A second look.
+
+    Attributes:
+        splits: As in ``Stage``; nothing is learnt from what a specialist says about its own training photos.
+        mining: How its set is made.
+    """
+
+    splits: Annotated[tuple[Literal["train", "val", "test"], ...], Field(min_length=1)] = ("val", "test")
+    mining: Mining = Mining()
 
 
 class Training(FrozenModel):
@@ -83,16 +116,6 @@ class Inference(FrozenModel):
     options: tuple[str, ...] = ()
 
 
-class Mining(FrozenModel):
-    """How ``riskfuse specialist`` is started.
-
-    Attributes:
-        options: Further options of ``riskfuse specialist`` as a list of words.
-    """
-
-    options: tuple[str, ...] = ()
-
-
 class Decision(FrozenModel):
     """How ``riskfuse fuse`` is started.
 
@@ -112,8 +135,8 @@ class PipelineConfig(FrozenModel):
         prepare: How the photos are made.
         data: Build config; its ``out`` is the data set directory.
         base: The generalist.
-        specialist: The second look.
-        mining: How the specialist's set is made.
+        specialists: The second looks by the task card's names. A specialist of the card that is not listed takes no
+            part.
         training: How training is started.
         inference: How prediction is started.
         decision: How fusion is started.
@@ -127,14 +150,27 @@ class PipelineConfig(FrozenModel):
     prepare: Prepare | None = None
     data: Path
     base: Stage
-    specialist: Stage
-    mining: Mining = Mining()
+    specialists: Annotated[dict[str, SpecialistStage], Field(min_length=1)]
     training: Training = Training()
     inference: Inference = Inference()
     decision: Decision = Decision()
     saves: Path | None = None
     predictions: Path | None = None
     runs: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_specialists(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (moved := {"specialist", "mining"} & set(values)):
+            raise ValueError(
+                f"{' and '.join(sorted(moved))}: write `specialists: {{NAME: {{recipe: …, overrides: …, splits: …, "
+                "mining: …}}`, where NAME is the specialist's name in the task card"
+            )
+        return values
+
+    def stage(self, name: str) -> Stage:
+        """The stage with this name: ``base`` or a specialist's."""
+        return self.base if name == BASE else self.specialists[name]
 
     @cached_property
     def saves_dir(self) -> Path:

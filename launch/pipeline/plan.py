@@ -12,8 +12,8 @@ import yaml
 from dataset_builders.build_config import BuildConfig, ImageFolderSource, load_build_config
 from dataset_builders.errors import ConfigError
 from dataset_builders.files import write_text
-from dataset_builders.task_card import TaskCard, load_task_card
-from launch.pipeline.config import PipelineConfig, Stage
+from dataset_builders.task_card import BASE, TaskCard, load_task_card
+from launch.pipeline.config import PipelineConfig
 from launch.pipeline.model_steps import (
     offline_environment,
     riskfuse_command,
@@ -24,7 +24,7 @@ from launch.pipeline.model_steps import (
 from launch.pipeline.step import Command, Step
 from launch.recipe import load_recipe
 
-__all__ = ["FUSION", "plan_steps", "resolve_recipe", "write_recipes"]
+__all__ = ["FUSION", "plan_steps", "resolve_recipe", "stages_of", "write_recipes"]
 
 FUSION = "fusion"  # directory in the run directory
 
@@ -44,31 +44,41 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
             f"{config.data} builds for the task card {data.task}, but pipeline {config.name!r} names {config.task}; "
             "give both the same"
         )
-    base, second = card.stages
-    steps = [
+    stages = stages_of(config, card)
+    steps = [_prepare(config)] if config.prepare is not None else []
+    steps += [
         _build(config, data),
-        _train(config, data, "base", [data.out / "train.json", data.out / "val.json"]),
-        _predict(config, data, "base", config.base, base),
-        _specialist_set(config, data, card),
-        _train(config, data, "specialist", _specialist_files(data, card)),
-        _predict(config, data, "specialist", config.specialist, second),
-        _fuse(config, data, card),
+        _train(config, data, BASE, [data.out / "train.json", data.out / "val.json"]),
+        _predict(config, data, BASE),
     ]
-    if config.prepare is not None:
-        steps.insert(0, _prepare(config))
-    return steps
+    for name in stages[1:]:
+        steps += [
+            _specialist_set(config, data, name),
+            _train(config, data, name, _specialist_files(data, name)),
+            _predict(config, data, name),
+        ]
+    return [*steps, _fuse(config, data, stages)]
 
 
-def resolve_recipe(config: PipelineConfig, role: str) -> dict[str, Any]:
+def stages_of(config: PipelineConfig, card: TaskCard) -> tuple[str, ...]:
+    """Names of the stages that take part: base, then the pipeline's specialists in the card's order.
+
+    Raises:
+        ConfigError: The pipeline names a specialist that the card does not have.
+    """
+    for name in config.specialists:
+        card.specialist(name)
+    return tuple(name for name in card.stages if name == BASE or name in config.specialists)
+
+
+def resolve_recipe(config: PipelineConfig, name: str) -> dict[str, Any]:
     """A stage's recipe as the pipeline uses it: with its overrides, data set and output directory.
 
     Args:
         config: The pipeline.
-        role: ``base`` or ``specialist``.
+        name: Name of the stage.
     """
-    stage = config.base if role == "base" else config.specialist
-    card = load_task_card(config.task)
-    name = card.stages[0] if role == "base" else card.stages[1]
+    stage = config.stage(name)
     data = load_build_config(config.data)
     directories = {"dataset_dir": data.out.as_posix(), "output_dir": (config.saves_dir / name).as_posix()}
     return dict(load_recipe(stage.recipe).raw) | stage.overrides | directories
@@ -76,16 +86,15 @@ def resolve_recipe(config: PipelineConfig, role: str) -> dict[str, Any]:
 
 def write_recipes(config: PipelineConfig) -> None:
     """Write the resolved recipes to the run directory, where every command of the pipeline reads them."""
-    for role, stage in (("base", config.base), ("specialist", config.specialist)):
-        text = yaml.safe_dump(resolve_recipe(config, role), sort_keys=False, allow_unicode=True, width=1000)
-        header = (
-            f"# {stage.recipe.as_posix()} with the overrides of pipeline {config.name!r}; written by riskfuse run.\n"
-        )
-        write_text(_recipe_path(config, role), header + text)
+    for name in (BASE, *config.specialists):
+        text = yaml.safe_dump(resolve_recipe(config, name), sort_keys=False, allow_unicode=True, width=1000)
+        recipe = config.stage(name).recipe.as_posix()
+        header = f"# {recipe} with the overrides of pipeline {config.name!r}; written by riskfuse run.\n"
+        write_text(_recipe_path(config, name), header + text)
 
 
-def _recipe_path(config: PipelineConfig, role: str) -> Path:
-    return config.runs_dir / "recipes" / f"{role}.yaml"
+def _recipe_path(config: PipelineConfig, name: str) -> Path:
+    return config.runs_dir / "recipes" / f"{name}.yaml"
 
 
 def _prepare(config: PipelineConfig) -> Step:
@@ -121,39 +130,30 @@ def _build(config: PipelineConfig, data: BuildConfig) -> Step:
     )
 
 
-def _train(config: PipelineConfig, data: BuildConfig, role: str, files: list[Path]) -> Step:
+def _train(config: PipelineConfig, data: BuildConfig, name: str, files: list[Path]) -> Step:
     return training_step(
-        f"train_{role}",
-        resolve_recipe(config, role),
-        _recipe_path(config, role),
+        f"train_{name}",
+        resolve_recipe(config, name),
+        _recipe_path(config, name),
         task=config.task,
         processes=config.training.processes,
         inputs=(data.out / "build.json", *files),
     )
 
 
-def _predict(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage, name: str) -> Step:
-    recipe = resolve_recipe(config, role)
+def _predict(config: PipelineConfig, data: BuildConfig, name: str) -> Step:
+    stage, recipe = config.stage(name), resolve_recipe(config, name)
     out = config.predictions_dir / name
     inference = config.inference
     engine = ["--engine", inference.engine]
     if inference.engine == "ray":
         engine += ["--workers", str(inference.workers)]
-    words = ["predict", "--recipe", _recipe_path(config, role).as_posix(), "--task", config.task.as_posix()]
-    words += [
-        "--stage",
-        name,
-        "--data",
-        data.out.as_posix(),
-        "--splits",
-        ",".join(stage.splits),
-        "--out",
-        out.as_posix(),
-    ]
-    words += [*engine, *inference.options]
+    words = ["predict", "--recipe", _recipe_path(config, name).as_posix(), "--task", config.task.as_posix()]
+    words += ["--stage", name, "--data", data.out.as_posix(), "--splits", ",".join(stage.splits)]
+    words += ["--out", out.as_posix(), *engine, *inference.options]
     offline = offline_environment(recipe)
     return Step(
-        name=f"predict_{role}",
+        name=f"predict_{name}",
         # Neither engine nor workers: they change no byte of the result.
         settings={"recipe": teaching_keys(recipe), "splits": stage.splits, "options": inference.options},
         inputs=(
@@ -168,18 +168,19 @@ def _predict(config: PipelineConfig, data: BuildConfig, role: str, stage: Stage,
     )
 
 
-def _specialist_files(data: BuildConfig, card: TaskCard) -> list[Path]:
-    return [data.out / f"{card.specialist.name}_{split}.json" for split in ("train", "val")]
+def _specialist_files(data: BuildConfig, name: str) -> list[Path]:
+    return [data.out / f"{name}_{split}.json" for split in ("train", "val")]
 
 
-def _specialist_set(config: PipelineConfig, data: BuildConfig, card: TaskCard) -> Step:
-    predictions = config.predictions_dir / card.stages[0]
-    files = tuple(_specialist_files(data, card))
-    words: list[str | Path] = ["specialist", data.out, "--task", config.task, "--predictions", predictions]
-    words += config.mining.options
+def _specialist_set(config: PipelineConfig, data: BuildConfig, name: str) -> Step:
+    predictions = config.predictions_dir / BASE
+    files = tuple(_specialist_files(data, name))
+    options = config.specialists[name].mining.options
+    words: list[str | Path] = ["specialist", data.out, "--task", config.task, "--stage", name]
+    words += ["--predictions", predictions, *options]
     return Step(
-        name="specialist_set",
-        settings={"options": config.mining.options},
+        name=f"set_{name}",
+        settings={"options": options},
         inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", predictions),
         outputs=files,
         owned=files,
@@ -187,15 +188,17 @@ def _specialist_set(config: PipelineConfig, data: BuildConfig, card: TaskCard) -
     )
 
 
-def _fuse(config: PipelineConfig, data: BuildConfig, card: TaskCard) -> Step:
-    base, second = (config.predictions_dir / name for name in card.stages)
+def _fuse(config: PipelineConfig, data: BuildConfig, stages: tuple[str, ...]) -> Step:
+    predictions = [config.predictions_dir / name for name in stages]
     out = config.runs_dir / FUSION
-    words: list[str | Path] = ["fuse", data.out, "--task", config.task, "--base", base, "--specialist", second]
+    words: list[str | Path] = ["fuse", data.out, "--task", config.task, "--base", predictions[0]]
+    for name, directory in zip(stages[1:], predictions[1:], strict=True):
+        words += ["--specialist", f"{name}={directory}"]
     words += ["--out", out, *config.decision.options]
     return Step(
         name="fuse",
         settings={"options": config.decision.options},
-        inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", base, second),
+        inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", *predictions),
         outputs=tuple(out / name for name in ("fusion.json", "scores.json", "b-submit.txt", "fallback.txt")),
         owned=(out,),
         make_commands=lambda: [riskfuse_command(*words, partial_success=True)],

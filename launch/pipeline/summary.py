@@ -9,7 +9,7 @@ from dataset_builders.files import write_text
 from dataset_builders.task_card import load_task_card
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.console import format_seconds
-from launch.pipeline.plan import FUSION
+from launch.pipeline.plan import FUSION, stages_of
 from launch.pipeline.step import Step, read_marker
 
 __all__ = ["write_summary"]
@@ -48,16 +48,15 @@ def _times(config: PipelineConfig, steps: list[Step]) -> str:
 
 
 def _places(config: PipelineConfig) -> str:
-    card = load_task_card(config.task)
-    base, second = card.stages
+    stages = stages_of(config, load_task_card(config.task))
     fusion = config.runs_dir / FUSION
     places = {
         "submission": fusion / "b-submit.txt",
         "scores": fusion / "scores.txt",
         "decisions": fusion / "decisions.parquet",
         "data set": load_build_config(config.data).out,
-        "adapters": f"{config.saves_dir / base}, {config.saves_dir / second}",
-        "predictions": f"{config.predictions_dir / base}, {config.predictions_dir / second}",
+        "adapters": ", ".join(str(config.saves_dir / name) for name in stages),
+        "predictions": ", ".join(str(config.predictions_dir / name) for name in stages),
         "recipes": config.runs_dir / "recipes",
         "logs": config.runs_dir / "logs",
     }

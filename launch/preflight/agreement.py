@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from dataset_builders.sharegpt import IMAGE_TOKEN
+from dataset_builders.sharegpt import IMAGE_TOKEN, stage_of
 from dataset_builders.task_card import TaskCard
 from launch.preflight.datasets import LoadedDataset
 from launch.preflight.finding import Finding, error, warning
@@ -53,8 +53,7 @@ def check_agreement(recipe: TrainingRecipe, card: TaskCard, datasets: Iterable[L
         remedy = "The checkpoint's limit holds; lower image_max_pixels to it."
         findings.append(warning(f"{recipe.path}: image_max_pixels", problem, remedy))
     for dataset in datasets:
-        second = dataset.name.startswith(f"{card.task}_{card.specialist.name}_")
-        findings += _texts(dataset, card, card.stages[1] if second else card.stages[0])
+        findings += _texts(dataset, card, stage_of(dataset.name, card))
     return findings
 
 

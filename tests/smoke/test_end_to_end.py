@@ -68,10 +68,11 @@ def write_pipeline(directory: Path, model: Path) -> Path:
         },
         "data": str(write_data(directory)),
         "base": {"recipe": str(ROOT / "recipes/tiny/base.yaml"), "overrides": overrides},
-        "specialist": {
-            "recipe": str(ROOT / "recipes/tiny/high_risk.yaml"),
-            "overrides": overrides | {"max_steps": 2},
-            "splits": ["val", "test"],
+        "specialists": {
+            "high_risk": {
+                "recipe": str(ROOT / "recipes/tiny/high_risk.yaml"),
+                "overrides": overrides | {"max_steps": 2},
+            },
         },
         "training": {"processes": 2},
         "inference": {"engine": "ray", "workers": 2, "options": ["--shard-size", "8", "--batch-size", "4"]},

@@ -13,7 +13,7 @@ import yaml
 from dataset_builders.build_config import load_build_config
 from dataset_builders.task_card import load_task_card
 from launch.pipeline import load_pipeline_config, plan_steps
-from launch.pipeline.plan import resolve_recipe
+from launch.pipeline.plan import resolve_recipe, stages_of
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
@@ -22,7 +22,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").
 def kind(path: str) -> str:
     """What a file under recipes/ is, by its keys."""
     keys = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
-    for name, key in (("card", "ladder"), ("build", "sources"), ("pipeline", "specialist"), ("merge", "export_dir")):
+    for name, key in (("card", "ladder"), ("build", "sources"), ("pipeline", "specialists"), ("merge", "export_dir")):
         if key in keys:
             return name
     return "training" if "stage" in keys else "scenes"
@@ -75,14 +75,14 @@ def test_pipelines_can_be_planned(path):
 
 
 @pytest.mark.parametrize("path", of_kind("pipeline"))
-@pytest.mark.parametrize("role", ["base", "specialist"])
-def test_pipelines_train_on_the_data_set_that_they_build(path, role):
+def test_pipelines_train_on_the_data_set_that_they_build(path):
     config = load_pipeline_config(path)
     card = load_task_card(config.task)
-    recipe = resolve_recipe(config, role)
-    prefix = card.task if role == "base" else f"{card.task}_{card.specialist.name}"
-    assert recipe["dataset"] == f"{prefix}_train"
-    assert recipe["eval_dataset"] == f"{prefix}_val"
+    for name in stages_of(config, card):
+        recipe = resolve_recipe(config, name)
+        prefix = card.task if name == "base" else f"{card.task}_{name}"
+        assert recipe["dataset"] == f"{prefix}_train"
+        assert recipe["eval_dataset"] == f"{prefix}_val"
 
 
 @pytest.mark.parametrize("path", of_kind("training"))
@@ -103,7 +103,7 @@ def test_training_recipes_keep_the_rules(path):
 def test_global_batch_is_the_same_with_and_without_deepspeed(path):
     recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     for pipeline in map(load_pipeline_config, of_kind("pipeline")):
-        for stage in (pipeline.base, pipeline.specialist):
+        for stage in (pipeline.base, *pipeline.specialists.values()):
             if stage.recipe.as_posix() == path and pipeline.training.processes:
                 batch = stage.overrides.get("per_device_train_batch_size", recipe["per_device_train_batch_size"])
                 assert batch * pipeline.training.processes == recipe["per_device_train_batch_size"]

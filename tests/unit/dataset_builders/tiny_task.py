@@ -17,13 +17,15 @@ CARD: dict[str, Any] = {
     ],
     "fallback": "cold",
     "base": {"system": "Rules:\n{rules}", "user": "One of {answers}."},
-    "specialist": {
-        "name": "second",
-        "targets": ["hot"],
-        "positive": {"id": "present", "text": "有"},
-        "negative": {"id": "absent", "text": "无"},
-        "prompt": {"system": "Look twice.", "user": "{answers}?"},
-    },
+    "specialists": [
+        {
+            "name": "second",
+            "targets": ["hot"],
+            "positive": {"id": "present", "text": "有"},
+            "negative": {"id": "absent", "text": "无"},
+            "prompt": {"system": "Look twice.", "user": "{answers}?"},
+        }
+    ],
     "pixel_budget": {"min_pixels": 784, "max_pixels": 28224},
 }
 

@@ -20,7 +20,8 @@ SHARES = np.array([0.06, 0.24, 0.40, 0.30])
 PRIOR = 1 / 3
 
 
-def make_card(targets: Sequence[str] = ("red",)) -> TaskCard:
+def make_card(**more: Sequence[str]) -> TaskCard:
+    """A card with the specialist `second` for red; keyword arguments add others by name, with their targets."""
     prompt = {"system": "{rules}", "user": "{answers}"}
     return TaskCard.model_validate(
         {
@@ -34,50 +35,71 @@ def make_card(targets: Sequence[str] = ("red",)) -> TaskCard:
             "off_ladder": [{"id": "grey", "text": "灰", "weight": 1.0, "rule": "x"}],
             "fallback": "green",
             "base": prompt,
-            "specialist": {
-                "name": "second",
-                "targets": list(targets),
-                "positive": {"id": "yes", "text": "有"},
-                "negative": {"id": "no", "text": "无"},
-                "prompt": prompt,
-            },
+            "specialists": [
+                {
+                    "name": name,
+                    "targets": list(targets),
+                    "positive": {"id": "yes", "text": "有"},
+                    "negative": {"id": "no", "text": "无"},
+                    "prompt": prompt,
+                }
+                for name, targets in {"second": ("red",), **more}.items()
+            ],
             "pixel_budget": {"min_pixels": 784, "max_pixels": 784},
         }
     )
 
 
-def make_target(prior: float | None = PRIOR, targets: Sequence[int] = (0,)) -> Target:
-    return Target(np.isin(np.arange(4), targets), np.array([2.0, 1.5, 1.0, 1.0]), prior)
+def make_target(prior: float | None = PRIOR, targets: Sequence[int] | Sequence[Sequence[int]] = (0,)) -> Target:
+    """One specialist, or one for each sequence of class indices."""
+    several = [targets] if isinstance(targets[0], int) else targets
+    return Target(
+        names=tuple(f"look{s}" for s in range(len(several))),
+        targets_SK=np.array([np.isin(np.arange(4), one) for one in several]),
+        priors=(prior,) * len(several),
+        weights_K=np.array([2.0, 1.5, 1.0, 1.0]),
+    )
 
 
 def simulate(
-    seed: int, rows: int, *, base: float = 1.6, specialist: float = 2.5, targets: Sequence[int] = (0,)
+    seed: int,
+    rows: int,
+    *,
+    base: float = 1.6,
+    specialist: float = 2.5,
+    targets: Sequence[int] | Sequence[Sequence[int]] = (0,),
 ) -> FitRows:
-    """Gaussian evidence, both models overconfident; ``specialist`` 0 is a second look that knows nothing."""
+    """Gaussian evidence, all models overconfident; ``specialist`` 0 is a second look that knows nothing."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(4, rows, p=SHARES)
     logits = rng.normal(size=(rows, 4))
     logits[np.arange(rows), labels] += base
     logits = 1.5 * base * logits
-    evidence = rng.normal(size=rows) + specialist * np.isin(labels, targets)
-    odds = specialist * (evidence - specialist / 2) if specialist else rng.normal(size=rows)
-    odds = 1.4 * (odds + np.log(PRIOR / (1 - PRIOR)))
+    looks = []
+    for one in make_target(targets=targets).targets_SK:
+        evidence = rng.normal(size=rows) + specialist * one[labels]
+        odds = specialist * (evidence - specialist / 2) if specialist else rng.normal(size=rows)
+        odds = 1.4 * (odds + np.log(PRIOR / (1 - PRIOR)))
+        looks.append(np.column_stack([-np.logaddexp(0, -odds), -np.logaddexp(0, odds)]))
     names = [f"s{seed}/照片 {row}.jpg" for row in range(rows)]
     return FitRows(
         keys=names,
         sample_ids=names,
         labels_N=labels,
         base_logps_NK=logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)) - 0.1,
-        specialist_logps_N2=np.column_stack([-np.logaddexp(0, -odds), -np.logaddexp(0, odds)]),
+        looks_SN2=np.array(looks),
     )
 
 
-def write_dataset(directory: Path, rows: Sequence[ManifestRow], *, positives: int = 10, negatives: int = 20) -> Path:
-    """A manifest and the specialist's marker, as `riskfuse build` and `riskfuse specialist` leave them."""
+def write_dataset(
+    directory: Path, rows: Sequence[ManifestRow], *, positives: int = 10, negatives: int = 20, names: str = "second"
+) -> Path:
+    """A manifest and the specialists' markers, as `riskfuse build` and `riskfuse specialist` leave them."""
     directory.mkdir(parents=True, exist_ok=True)
     write_manifest(directory, rows)
     marker = {"train": {"positive_rows": positives, "negative_rows": negatives}}
-    (directory / "second.json").write_text(json.dumps(marker), encoding="utf-8")
+    for name in names.split():
+        (directory / f"{name}.json").write_text(json.dumps(marker), encoding="utf-8")
     return directory
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fusion.coefficient import NO_FUSION, OVERRIDE, Coefficient, log_coefficient, multiply
+from fusion.coefficient import NO_FUSION, OVERRIDE, Coefficient, log_coefficient, multiply, multiply_all
 
 PRIORS = st.floats(0.01, 0.99)
 EXPONENTS = st.one_of(st.floats(0, 5), st.just(math.inf))
@@ -90,6 +90,31 @@ def test_the_hard_override_is_a_member(logps, odds):
             assert row.argmax() == np.where(TARGET, base, -np.inf).argmax()
         else:
             np.testing.assert_allclose(np.exp(row), np.exp(base), atol=1e-12)
+
+
+@settings(deadline=None)
+@given(distributions(), st.lists(st.lists(st.floats(-300, 300), min_size=6, max_size=6), min_size=3, max_size=3))
+def test_finite_coefficients_of_several_specialists_commute_and_keep_the_ranking_of_classes_alike(logps, factors):
+    targets = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]], dtype=bool)
+    factors = np.array(factors)[:, : len(logps)]
+    fused = np.exp(multiply_all(logps, targets, factors))
+    order = [2, 0, 1]
+    np.testing.assert_allclose(np.exp(multiply_all(logps, targets[order], factors[order])), fused, atol=1e-9)
+    np.testing.assert_allclose(fused.sum(axis=1), 1, rtol=1e-9)
+    before, after = np.exp(logps[:, 2:]), fused[:, 2:]  # no specialist tells these two apart
+    np.testing.assert_allclose(before[:, 0] * after[:, 1], before[:, 1] * after[:, 0], atol=1e-9)
+    rows = np.arange(len(logps))[::-1]
+    np.testing.assert_array_equal(np.exp(multiply_all(logps[rows], targets, factors[:, rows])), fused[rows])
+
+
+def test_of_contradicting_certainties_the_first_wins_and_agreeing_ones_commute():
+    logps = np.log(np.array([[0.1, 0.2, 0.3, 0.4]]))
+    sure = np.full((2, 1), math.inf)
+    apart, nested = np.eye(4, dtype=bool)[:2], np.array([[1, 0, 0, 0], [1, 1, 0, 0]], dtype=bool)
+    np.testing.assert_allclose(np.exp(multiply_all(logps, apart, sure)), [[1, 0, 0, 0]])
+    np.testing.assert_allclose(np.exp(multiply_all(logps, apart[::-1], sure)), [[0, 1, 0, 0]])
+    for order in ([0, 1], [1, 0]):
+        np.testing.assert_allclose(np.exp(multiply_all(logps, nested[order], sure)), [[1, 0, 0, 0]])
 
 
 def test_impossible_members_are_refused():

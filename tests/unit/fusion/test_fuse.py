@@ -39,7 +39,7 @@ def _world(directory, *, shuffle=0, test_labels=True):
             rows.append(row)
         ids += [f"{source}/楼 {position}.jpg" for position in range(size)]
         base.append(sample.base_logps_NK)
-        looks.append(sample.specialist_logps_N2)
+        looks.append(sample.looks_SN2[0])
     quarantined = rows.index(next(row for row in rows if row.sample_id == "board_b/楼 3.jpg"))
     rows[quarantined] = replace(rows[quarantined], status=QUARANTINED, reason="zero bytes")
     order = np.random.default_rng(shuffle).permutation(len(ids)) if shuffle else np.arange(len(ids))
@@ -58,7 +58,7 @@ def _world(directory, *, shuffle=0, test_labels=True):
         write_dataset(directory / "data", rows),
         CARD,
         write("base", base, CARD.label_ids, errors),
-        write("second", looks, ("yes", "no"), look_errors),
+        {"second": write("second", looks, ("yes", "no"), look_errors)},
     )
 
 
@@ -108,9 +108,9 @@ def test_decisions_hold_every_system_and_a_failed_second_look_changes_nothing(fu
     assert len(table) == SIZES["board_a"] + SIZES["board_b"]
     by_id = {row["sample_id"]: row for row in table}
     blind = by_id["board_b/楼 9.jpg"]
-    assert blind["coefficient"] == 1
-    assert np.isnan(blind["specialist_positive"])
-    assert blind["specialist_error"] == "out of memory"
+    assert blind["second_coefficient"] == 1
+    assert np.isnan(blind["second_positive"])
+    assert blind["second_error"] == "out of memory"
     for k in CARD.label_ids:
         assert blind[f"p_fused_{k}"] == pytest.approx(blind[f"p_base_{k}"])
     broken = by_id[f"board_b/楼 {BROKEN}.jpg"]
@@ -172,15 +172,19 @@ def test_fused_differences_are_against_base_with_the_same_decision(fused):
 def test_the_model_reads_back_and_applies_again(fused, tmp_path):
     result, out = fused
     assert load_fusion_model(out / "fusion.json") == result.model
-    assert result.model.parameters.coefficient.prior == pytest.approx(1 / 3)
-    assert result.model.fitted_on.prior_source == "second.json"
-    override = result.model.parameters.coefficient.model_copy(update={"cap": np.inf, "exponent": np.inf})
-    parameters = result.model.parameters.model_copy(update={"coefficient": override})
+    assert result.model.parameters.specialists[0].coefficient.prior == pytest.approx(1 / 3)
+    assert result.model.fitted_on.second_looks["second"].prior_source == "second.json"
+    specialist = result.model.parameters.specialists[0]
+    override = specialist.coefficient.model_copy(update={"cap": np.inf, "exponent": np.inf})
+    parameters = result.model.parameters.model_copy(
+        update={"specialists": (specialist.model_copy(update={"coefficient": override}),)}
+    )
     endless = result.model.model_copy(update={"parameters": parameters})
     endless.save(tmp_path / "fusion.json")
-    assert json.loads((tmp_path / "fusion.json").read_text())["parameters"]["coefficient"]["cap"] == "Infinity"
+    written = json.loads((tmp_path / "fusion.json").read_text())["parameters"]["specialists"][0]
+    assert (written["name"], written["coefficient"]["cap"]) == ("second", "Infinity")
     assert load_fusion_model(tmp_path / "fusion.json") == endless
-    (tmp_path / "fusion.json").write_text('{"version": 2}')
+    (tmp_path / "fusion.json").write_text('{"version": 1}')
     with pytest.raises(DataError, match="parameters: Field required"):
         load_fusion_model(tmp_path / "fusion.json")
 
@@ -203,7 +207,18 @@ def test_the_command_prints_the_table_and_lists_fallbacks_on_stderr(tmp_path, ca
     dataset, card, base, second = _world(tmp_path)
     path = tmp_path / "card.yaml"
     path.write_text(yaml.safe_dump(card.model_dump(mode="json"), allow_unicode=True), encoding="utf-8")
-    words = ["fuse", dataset, "--task", path, "--base", base, "--specialist", second, "--out", tmp_path / "out"]
+    words = [
+        "fuse",
+        dataset,
+        "--task",
+        path,
+        "--base",
+        base,
+        "--specialist",
+        second["second"],
+        "--out",
+        tmp_path / "out",
+    ]
     words = [
         *map(str, words),
         "--resamples",
@@ -232,7 +247,11 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         fuse(dataset, card, tmp_path / "nowhere", second, tmp_path / "out", settings=QUICK)
     with pytest.raises(DataError, match="right stage"):
-        fuse(dataset, card, second, base, tmp_path / "out", settings=QUICK)
+        fuse(dataset, card, second["second"], {"second": base}, tmp_path / "out", settings=QUICK)
+    with pytest.raises(ConfigError, match="no specialist 'third'"):
+        fuse(dataset, card, base, {"third": base}, tmp_path / "out", settings=QUICK)
+    with pytest.raises(ConfigError, match="give predictions of second"):
+        fuse(dataset, card, base, {}, tmp_path / "out", settings=QUICK)
     (dataset / "second.json").write_text("{}")
     with pytest.raises(DataError, match="positive_rows"):
         fuse(dataset, card, base, second, tmp_path / "out", settings=QUICK)
@@ -259,9 +278,43 @@ def test_the_shipped_card_works(tmp_path):
         write_dataset(tmp_path / "data", rows),
         card,
         write_predictions(tmp_path / "base", ids, logps, card.label_ids),
-        write_predictions(tmp_path / "second", ids, looks, ("present", "absent")),
+        {"high_risk": write_predictions(tmp_path / "second", ids, looks, ("present", "absent"))},
         tmp_path / "out",
         settings=QUICK,
     )
     assert result.scores["test"]["b"]["systems"]["fused_argmax"]["score"] == pytest.approx(6.5)
-    assert result.model.fitted_on.prior_source == "fitted"  # the marker of this card's specialist is not there
+    assert (
+        result.model.fitted_on.second_looks["high_risk"].prior_source == "fitted"
+    )  # the marker of this card's specialist is not there
+
+
+def test_several_specialists_by_name(tmp_path, capsys):
+    """A second specialist for red or amber: its own columns, parameters and priors; the words may come in any order."""
+    card = make_card(cut=("red", "amber"))
+    dataset, _, base, second = _world(tmp_path)
+    (dataset / "cut.json").write_text(json.dumps({"train": {"positive_rows": 30, "negative_rows": 30}}))
+    samples = [simulate(seed, size, targets=((0,), (0, 1))) for seed, size in enumerate(SIZES.values())]
+    ids = [f"{source}/楼 {n}.jpg" for source, size in SIZES.items() for n in range(size)]
+    looks = np.concatenate([sample.looks_SN2[1] for sample in samples])
+    cut = write_predictions(tmp_path / "cut", ids, looks, ("yes", "no"))
+    path = tmp_path / "card.yaml"
+    path.write_text(yaml.safe_dump(card.model_dump(mode="json"), allow_unicode=True), encoding="utf-8")
+    words = ["fuse", dataset, "--task", path, "--base", base, "--out", tmp_path / "out", "--resamples", "50"]
+    words = [*map(str, words), "--specialist", f"cut={cut}"]
+    assert main([*words, "--specialist", f"second={second['second']}"]) == 0
+    model = load_fusion_model(tmp_path / "out" / "fusion.json")
+    assert [specialist.name for specialist in model.parameters.specialists] == ["second", "cut"]
+    assert [specialist.coefficient.prior for specialist in model.parameters.specialists] == pytest.approx(
+        [1 / 3, 1 / 2]
+    )
+    assert model.targets == {"second": ("red",), "cut": ("red", "amber")}
+    assert set(model.calibration) == {"base", "second", "cut"}
+    columns = pq.read_schema(tmp_path / "out" / "decisions.parquet").names
+    for name in ("second", "cut"):
+        assert {f"{name}_positive", f"{name}_coefficient", f"{name}_error"} <= set(columns)
+    capsys.readouterr()
+    for wrong, message in (("third=x", "no specialist 'third'"), (f"cut={cut}", "twice"), ("bare", "write NAME=DIR")):
+        assert main([*words, "--specialist", wrong]) == 2
+        assert message in capsys.readouterr().err
+    fuse(dataset, card, base, {"cut": cut}, tmp_path / "alone", settings=QUICK)
+    assert "second_positive" not in pq.read_schema(tmp_path / "alone" / "decisions.parquet").names

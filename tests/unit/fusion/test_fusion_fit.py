@@ -26,10 +26,10 @@ def _held_out_gain(seed, specialist, *, decision, rows=600):
     target = make_target()
     parameters = fit_parameters(simulate(seed, rows, specialist=specialist), target, QUICK)
     fresh = simulate(10_000 + seed, 20_000, specialist=specialist)
-    found = apply_parameters(parameters, fresh.base_logps_NK, fresh.specialist_logps_N2, target.target_K).labels
+    found = apply_parameters(parameters, fresh.base_logps_NK, fresh.looks_SN2, target.targets_SK).labels
     scores = {name: _score(fresh.labels_N, found[name]) for name in SYSTEMS}
     fused, base, override = (scores[f"{system}_{decision}"] for system in ("fused", "base", "override"))
-    return fused - base, fused - override, parameters.coefficient
+    return fused - base, fused - override, parameters.specialists[0].coefficient
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -54,7 +54,7 @@ def test_a_specialist_that_knows_nothing_does_no_harm():
 def test_on_the_rows_of_the_fit_fusion_is_never_worse_than_its_rivals(specialist):
     rows, target = simulate(7, 400, specialist=specialist), make_target()
     parameters = fit_parameters(rows, target, QUICK)
-    found = apply_parameters(parameters, rows.base_logps_NK, rows.specialist_logps_N2, target.target_K).labels
+    found = apply_parameters(parameters, rows.base_logps_NK, rows.looks_SN2, target.targets_SK).labels
     fused = _score(rows.labels_N, found["fused_argmax"])
     assert fused >= _score(rows.labels_N, found["base_argmax"]) - 1e-9
     assert fused >= _score(rows.labels_N, found["override_argmax"]) - 1e-9
@@ -62,15 +62,15 @@ def test_on_the_rows_of_the_fit_fusion_is_never_worse_than_its_rivals(specialist
 
 def test_the_prior_is_found_when_nobody_wrote_it_down():
     parameters = fit_parameters(simulate(0, 4000), make_target(prior=None), QUICK)
-    assert parameters.coefficient.prior == pytest.approx(1 / 3, abs=0.1)
+    assert parameters.specialists[0].coefficient.prior == pytest.approx(1 / 3, abs=0.1)
 
 
 def test_several_targets_take_the_most_probable_one():
     target = make_target(targets=(0, 1))
     rows = simulate(3, 500, targets=(0, 1))
     parameters = fit_parameters(rows, target, QUICK)
-    found = apply_parameters(parameters, rows.base_logps_NK, rows.specialist_logps_N2, target.target_K)
-    positive = rows.specialist_logps_N2[:, 0] > rows.specialist_logps_N2[:, 1]
+    found = apply_parameters(parameters, rows.base_logps_NK, rows.looks_SN2, target.targets_SK)
+    positive = rows.looks_SN2[0, :, 0] > rows.looks_SN2[0, :, 1]
     expected = rows.base_logps_NK[:, :2].argmax(axis=1)
     np.testing.assert_array_equal(found.labels["override_argmax"][positive], expected[positive])
     assert _score(rows.labels_N, found.labels["fused_argmax"]) > _score(rows.labels_N, found.labels["base_argmax"])
@@ -90,9 +90,9 @@ def test_the_order_of_rows_has_no_influence():
 def test_applying_treats_every_row_on_its_own():
     rows, target = simulate(6, 200), make_target()
     parameters = fit_parameters(rows, target, QUICK)
-    whole = apply_parameters(parameters, rows.base_logps_NK, rows.specialist_logps_N2, target.target_K)
+    whole = apply_parameters(parameters, rows.base_logps_NK, rows.looks_SN2, target.targets_SK)
     order = np.random.default_rng(1).permutation(200)[:50]
-    part = apply_parameters(parameters, rows.base_logps_NK[order], rows.specialist_logps_N2[order], target.target_K)
+    part = apply_parameters(parameters, rows.base_logps_NK[order], rows.looks_SN2[:, order], target.targets_SK)
     np.testing.assert_array_equal(whole.fused_logps_NK[order], part.fused_logps_NK)
     for name in SYSTEMS:
         np.testing.assert_array_equal(whole.labels[name][order], part.labels[name])
@@ -101,11 +101,11 @@ def test_applying_treats_every_row_on_its_own():
 def test_without_a_second_look_all_systems_agree_and_unread_rows_stay_undecided():
     rows, target = simulate(8, 300), make_target()
     parameters = fit_parameters(rows, target, QUICK)
-    looks = np.full((300, 2), np.nan)
+    looks = np.full((1, 300, 2), np.nan)
     base = rows.base_logps_NK.copy()
     base[:5] = np.nan
-    found = apply_parameters(parameters, base, looks, target.target_K)
-    np.testing.assert_array_equal(found.kappa_N, np.ones(300))
+    found = apply_parameters(parameters, base, looks, target.targets_SK)
+    np.testing.assert_array_equal(found.kappa_SN, np.ones((1, 300)))
     np.testing.assert_array_equal(found.labels["override_argmax"], found.labels["base_argmax"])
     np.testing.assert_array_equal(found.labels["fused_argmax"], found.labels["base_argmax"])
     for name in SYSTEMS:
@@ -123,12 +123,12 @@ def _degenerate_rows(rows: FitRows, case: str) -> FitRows:
     if case == "one class":
         return rows.take(rows.labels_N == 2)
     if case == "no second look":
-        return replace(rows, specialist_logps_N2=np.full_like(rows.specialist_logps_N2, np.nan))
+        return replace(rows, looks_SN2=np.full_like(rows.looks_SN2, np.nan))
     if case == "one group":
         return replace(rows, keys=["same"] * len(rows.keys))
-    sure = np.full_like(rows.specialist_logps_N2, -np.inf)
-    sure[np.arange(len(sure)), (rows.labels_N != 0).astype(int)] = 0.0
-    return replace(rows, specialist_logps_N2=sure)
+    sure = np.full_like(rows.looks_SN2, -np.inf)
+    sure[0, np.arange(sure.shape[1]), (rows.labels_N != 0).astype(int)] = 0.0
+    return replace(rows, looks_SN2=sure)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_degenerate_validation_rows_still_give_a_usable_fit(case, prior):
     for labels in found.cross_fitted.values():
         assert ((labels >= 0) & (labels < 4)).all()
     if case != "probability 0 or 1" and case != "one group":
-        assert found.parameters.coefficient == NO_FUSION
+        assert found.parameters.specialists[0].coefficient == NO_FUSION
     if case in ("one row", "one group"):
         assert found.notes
         assert found.decisions == {"base": "argmax", "fused": "argmax"}
@@ -198,3 +198,57 @@ def test_the_family_begins_with_its_rivals():
     members = family(0.3, (1.0,), (10.0,))
     assert [m.exponent for m in members] == [0.0, float("inf"), 1.0, 1.0]
     assert [m.floor for m in members[2:]] == [0.1, 1.0]
+
+
+CUTS = ((0,), (0, 1))  # red alone, and at least amber
+
+
+def test_two_cuts_improve_on_one_and_on_base():
+    target, one = make_target(targets=CUTS), make_target()
+    gains = []
+    for seed in range(3):
+        rows, fresh = simulate(seed, 600, targets=CUTS), simulate(20_000 + seed, 20_000, targets=CUTS)
+        both = fit_parameters(rows, target, QUICK)
+        assert all(specialist.coefficient.exponent > 0 for specialist in both.specialists)
+        single = fit_parameters(replace(rows, looks_SN2=rows.looks_SN2[:1]), one, QUICK)
+        found = apply_parameters(both, fresh.base_logps_NK, fresh.looks_SN2, target.targets_SK).labels
+        alone = apply_parameters(single, fresh.base_logps_NK, fresh.looks_SN2[:1], one.targets_SK).labels
+        scores = [_score(fresh.labels_N, x["fused_argmax"]) for x in (found, alone)]
+        gains.append((scores[0] - scores[1], scores[0] - _score(fresh.labels_N, found["base_argmax"])))
+    assert min(gain for gain, _ in gains) > 0.1
+    assert min(gain for _, gain in gains) > 0.3
+
+
+@pytest.mark.parametrize("specialist", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize("targets", [CUTS, ((0, 1), (0,)), ((0,), (1,))])
+def test_several_specialists_are_never_worse_than_the_rivals_on_the_rows_of_the_fit(specialist, targets):
+    for seed in range(3):
+        rows, target = simulate(seed, 150, specialist=specialist, targets=targets), make_target(targets=targets)
+        parameters = fit_parameters(rows, target, QUICK)
+        found = apply_parameters(parameters, rows.base_logps_NK, rows.looks_SN2, target.targets_SK).labels
+        fused = _score(rows.labels_N, found["fused_argmax"])
+        assert fused >= _score(rows.labels_N, found["base_argmax"]) - 1e-9
+        assert fused >= _score(rows.labels_N, found["override_argmax"]) - 1e-9
+
+
+def test_a_second_specialist_that_knows_nothing_takes_no_part_and_does_no_harm():
+    rows, target = simulate(4, 600, targets=CUTS), make_target(targets=CUTS)
+    noise = simulate(5, 600, specialist=0.0).looks_SN2[0]
+    parameters = fit_parameters(replace(rows, looks_SN2=np.array([rows.looks_SN2[0], noise])), target, QUICK)
+    assert parameters.specialists[0].coefficient.exponent > 0
+    assert parameters.specialists[1].coefficient == NO_FUSION
+
+
+def test_the_override_takes_the_first_specialist_that_says_positive_and_later_ones_narrow_it():
+    base = np.log(np.array([[0.1, 0.2, 0.3, 0.4]] * 5))
+    yes, no = np.log([0.9, 0.1]), np.log([0.1, 0.9])
+    for targets, expected in (
+        (((0,), (1,)), [0, 0, 1, 3, 3]),  # they contradict each other: the first one decides
+        (((0,), (0, 1)), [0, 0, 1, 3, 3]),
+        (((0, 1), (0,)), [0, 1, 0, 3, 3]),
+    ):
+        looks = np.array([[yes, yes, no, no, [np.nan] * 2], [yes, no, yes, no, no]])
+        target = make_target(targets=targets)
+        parameters = fit_parameters(simulate(0, 40, targets=targets), target, QUICK)
+        found = apply_parameters(parameters, base, looks, target.targets_SK)
+        assert found.labels["override_argmax"].tolist() == expected

@@ -109,7 +109,9 @@ def _joined(tmp_path, base_ids, specialist_ids, rows=None):
     base = write_predictions(tmp_path / "base", base_ids, logps[: len(base_ids)], card.label_ids)
     looks = np.log(np.full((len(specialist_ids), 2), 0.5))
     second = write_predictions(tmp_path / "second", specialist_ids, looks, ("yes", "no"))
-    return read_rows(dataset, card, read_predictions(base, card.label_ids), read_predictions(second, ("yes", "no")))
+    return read_rows(
+        dataset, card, read_predictions(base, card.label_ids), {"second": read_predictions(second, ("yes", "no"))}
+    )
 
 
 def test_rows_are_those_of_the_manifest_in_its_order(tmp_path):
@@ -117,9 +119,9 @@ def test_rows_are_those_of_the_manifest_in_its_order(tmp_path):
     assert found.column("sample_id").tolist() == ["t/1", "b/0", "b/1", "b/2"]
     assert found.labels_N.tolist() == [0, UNLABELLED, 3, 3]
     assert found.answered.tolist() == [True, True, False, True]
-    assert found.second_look.tolist() == [True, True, False, False]
+    assert found.second_looks_SN[0].tolist() == [True, True, False, False]
     assert found.base_errors.to_pylist() == ["", "", "quarantined: zero bytes", ""]
-    assert found.specialist_errors.to_pylist()[-1] == "not predicted"
+    assert found.look_errors[0].to_pylist()[-1] == "not predicted"
     assert len(notes) == 1
     assert "1 of 4 photos" in notes[0]
 

@@ -13,7 +13,7 @@ MINIMAL = {
     "task": "recipes/tasks/corridor.yaml",
     "data": "recipes/tiny/data.yaml",
     "base": {"recipe": "recipes/tiny/base.yaml"},
-    "specialist": {"recipe": "recipes/tiny/high_risk.yaml"},
+    "specialists": {"high_risk": {"recipe": "recipes/tiny/high_risk.yaml"}},
 }
 
 
@@ -40,6 +40,9 @@ def test_directories_can_be_set():
         ({"prepare": {"command": ["rm", "-rf"], "outputs": ["x"]}}, "riskfuse or python"),
         ({"inference": {"engine": "dask"}}, "engine"),
         ({"training": {"processes": 0}}, "processes"),
+        ({"specialists": {}}, "specialists"),
+        ({"specialist": {"recipe": "r.yaml"}}, r"specialist: write `specialists: \{NAME: "),
+        ({"mining": {"options": []}}, r"mining: write `specialists: .*mining: …\}\}`"),
     ],
 )
 def test_mistakes_are_named(tmp_path, change, message):

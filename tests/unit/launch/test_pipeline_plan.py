@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dataset_builders.errors import ConfigError
 from launch.pipeline.config import PipelineConfig, load_pipeline_config
@@ -36,9 +37,9 @@ def test_order(config):
         "build",
         "train_base",
         "predict_base",
-        "specialist_set",
-        "train_specialist",
-        "predict_specialist",
+        "set_high_risk",
+        "train_high_risk",
+        "predict_high_risk",
         "fuse",
     ]
 
@@ -100,3 +101,31 @@ def test_task_of_data_and_pipeline_must_agree(config):
     other = config.model_copy(update={"task": Path("recipes/tasks/elpv.yaml")})
     with pytest.raises(ConfigError, match="give both the same"):
         plan_steps(other)
+
+
+def with_cut(directory: Path) -> Path:
+    """The corridor card with a second specialist: at least medium."""
+    card = yaml.safe_load((ROOT / "recipes/tasks/corridor.yaml").read_text(encoding="utf-8"))
+    cut = {**card["specialists"][0], "name": "grave", "targets": ["high", "medium"]}
+    path = directory / "card.yaml"
+    path.write_text(yaml.safe_dump(card | {"specialists": [*card["specialists"], cut]}), encoding="utf-8")
+    return path
+
+
+def test_specialists_come_in_the_card_s_order_and_those_not_listed_take_no_part(config, tmp_path):
+    task, data = with_cut(tmp_path), tmp_path / "data.yaml"
+    values = yaml.safe_load(config.data.read_text(encoding="utf-8")) | {"task": str(task)}
+    data.write_text(yaml.safe_dump(values), encoding="utf-8")
+    stage = config.specialists["high_risk"].model_dump()
+    both = {"task": task, "data": data, "specialists": {"grave": stage, "high_risk": stage}}
+    steps = plan_steps(PipelineConfig.model_validate(config.model_dump() | both))
+    names = [f"{verb}_{name}" for name in ("high_risk", "grave") for verb in ("set", "train", "predict")]
+    assert [step.name for step in steps][-7:] == [*names, "fuse"]
+    words = steps[-1].make_commands()[0].shown
+    assert "high_risk=predictions/demo/high_risk" in words
+    assert "grave=predictions/demo/grave" in words
+    alone = PipelineConfig.model_validate(config.model_dump() | both | {"specialists": {"grave": stage}})
+    assert "high_risk" not in " ".join(step.name for step in plan_steps(alone))
+    strange = PipelineConfig.model_validate(config.model_dump() | {"specialists": {"third": stage}})
+    with pytest.raises(ConfigError, match="no specialist 'third'"):
+        plan_steps(strange)

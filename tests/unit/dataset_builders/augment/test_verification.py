@@ -262,10 +262,10 @@ def test_kill_after_the_marker_leaves_a_complete_data_set(
 
 def test_specialist_set_of_other_copies_is_removed(dataset: Path, card: TaskCard, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "base", read_manifest(dataset), {})
-    build_specialist(dataset, card, [predictions])
+    build_specialist(dataset, card, "second", [predictions])
     verify_copies(dataset, card, Opinions({copies_of(dataset, "hot")[0]: 0.01}), DropRule(below=-1.5))
     assert not list(dataset.glob("second*.json"))
-    build_specialist(dataset, card, [predictions])
+    build_specialist(dataset, card, "second", [predictions])
     verify_copies(dataset, card, Opinions({copies_of(dataset, "hot")[0]: 0.01}), DropRule(below=-1.5))
     assert (dataset / "second.json").is_file()
 
