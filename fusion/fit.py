@@ -46,6 +46,7 @@ class FitSettings(BaseModel):
         decision: ``auto`` takes the decision rule where its cross-fitted gain over argmax exceeds one standard error.
         resamples: Bootstrap resamples behind that standard error.
         seed: Seed of folds and resamples.
+        alpha: Share of photos whose true label the prediction sets may leave out, in (0, 1).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +57,7 @@ class FitSettings(BaseModel):
     decision: Literal["auto", "argmax", "rule"] = "auto"
     resamples: Annotated[int, Field(ge=2)] = 2000
     seed: Annotated[int, Field(ge=0)] = 0
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
 class Calibration(BaseModel):
@@ -123,6 +125,7 @@ class Fit:
         decisions: Chosen decision of ``base`` and of ``fused``.
         cross_fitted: Class index of every row by system, from parameters fitted without the row's fold; in the order
             of the rows that were given.
+        fused_logps_NK: The fused log-probabilities behind them.
         calibration: Reliability by stage (a specialist's is weighted to its training prior; absent without second
             looks).
         notes: What the user should know about the fit.
@@ -131,6 +134,7 @@ class Fit:
     parameters: Parameters
     decisions: dict[str, Decision]
     cross_fitted: dict[str, Ints]
+    fused_logps_NK: Floats
     calibration: dict[str, Calibration]
     notes: tuple[str, ...]
 
@@ -152,6 +156,7 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
     folds = int(fold_N.max()) + 1
     notes = []
     cross_fitted = {name: np.empty(len(order), dtype=np.int64) for name in SYSTEMS}
+    fused_logps_NK = np.empty(ordered.base_logps_NK.shape)
     if folds < 2:
         notes.append("too few validation photos for cross-fitting: its figures are in-sample, the decision is argmax")
     for fold in range(folds):
@@ -159,6 +164,7 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
         without = parameters if folds < 2 else fit_parameters(ordered.take(~held_out), target, settings)
         part = ordered.take(held_out)
         applied = apply_parameters(without, part.base_logps_NK, part.looks_SN2, target.targets_SK)
+        fused_logps_NK[held_out] = applied.fused_logps_NK
         for name in SYSTEMS:
             cross_fitted[name][held_out] = applied.labels[name]
     decisions = _choose_decisions(ordered.labels_N, cross_fitted, target, settings, honest=folds >= 2)
@@ -167,6 +173,7 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
         parameters=parameters,
         decisions=decisions,
         cross_fitted={name: labels[back] for name, labels in cross_fitted.items()},
+        fused_logps_NK=fused_logps_NK[back],
         calibration=_calibration(ordered, target, parameters),
         notes=tuple(notes),
     )

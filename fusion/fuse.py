@@ -14,10 +14,12 @@ from dataset_builders.dataset_dir import read_marker
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.files import content_hash, write_json, write_text
 from dataset_builders.task_card import TaskCard
+from fusion.conformal import fit_prediction_sets
 from fusion.decisions_table import write_decisions
 from fusion.fit import Fit, FitRows, FitSettings, Target, fit
 from fusion.fusion_model import MODEL_NAME, FittedOn, FusionModel, SecondLooks
 from fusion.predictions import Predictions, read_predictions
+from fusion.review import Review, format_review, review_rows, write_review
 from fusion.rows import UNLABELLED, Rows, read_rows
 from fusion.score_table import format_differences, format_systems
 from fusion.scores import compare_systems
@@ -126,7 +128,8 @@ def fuse(
     model = _model(card, fitted, validation, target, (base, *specialists.values()), settings, tuple(notes))
     test = rows.take(is_test)
     applied = model.apply(test.base_logps_NK, test.looks_SN2)
-    scores = _scores(card, model, validation, fitted, test, applied, sources, settings)
+    review = review_rows(card, model.prediction_sets, test, applied, model.submitted, sources)
+    scores = _scores(card, model, validation, fitted, test, applied, sources, settings) | {"review": review.figures}
     result = FuseResult(
         model=model,
         scores=scores,
@@ -135,7 +138,7 @@ def fuse(
         fallbacks=_fallbacks(test),
         notes=model.notes,
     )
-    _write(out, card, result, test, applied, submit_source)
+    _write(out, card, result, test, applied, review, submit_source)
     return result
 
 
@@ -206,6 +209,9 @@ def _model(
         targets={name: card.specialist(name).targets for name in target.names},
         parameters=fitted.parameters,
         decisions=fitted.decisions,
+        prediction_sets=fit_prediction_sets(
+            fitted.fused_logps_NK, validation.labels_N, target.targets_SK.any(axis=0), alpha=settings.alpha
+        ),
         calibration=fitted.calibration,
         fitted_on=FittedOn(
             rows=len(validation),
@@ -277,7 +283,7 @@ def _table(scores: dict[str, Any]) -> str:
     for source, found in scores["test"].items():
         title = f"test source {source}: {found['rows']} labelled of {found['of']} photos"
         parts += [format_systems(title, found, scores["submitted"]), format_differences(found)]
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+    return "\n\n".join([*parts, LEGEND, format_review(scores["review"])]) + "\n"
 
 
 def _fallbacks(test: Rows) -> tuple[Fallback, ...]:
@@ -291,7 +297,9 @@ def _submission_paths(out: Path, sources: tuple[str, ...], submit_source: str) -
     return {s: out / (SUBMISSION_NAME if s == submit_source else f"submit-{s}.txt") for s in sources}
 
 
-def _write(out: Path, card: TaskCard, result: FuseResult, test: Rows, applied: Applied, submit_source: str) -> None:
+def _write(
+    out: Path, card: TaskCard, result: FuseResult, test: Rows, applied: Applied, review: Review, submit_source: str
+) -> None:
     # A fusion.json from an earlier call must not vouch for files that are being replaced.
     (out / MODEL_NAME).unlink(missing_ok=True)
     chosen = applied.labels[result.model.submitted]
@@ -304,6 +312,7 @@ def _write(out: Path, card: TaskCard, result: FuseResult, test: Rows, applied: A
         lines = [f"{f.name}\t{f.reason}\n" for f in result.fallbacks if f.source == source]
         write_text(out / (FALLBACK_NAME if source == submit_source else f"fallback-{source}.txt"), "".join(lines))
     write_decisions(out, card, list(result.model.targets), test, applied, pa.array(labels))
+    write_review(out, card, review, test, applied, list(result.model.targets))
     write_text(out / "scores.txt", result.table)
     write_json(out / "scores.json", result.scores)
     result.model.save(out / MODEL_NAME)

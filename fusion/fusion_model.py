@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dataset_builders.errors import DataError
 from dataset_builders.files import write_json
+from fusion.conformal import PredictionSets
 from fusion.fit import Calibration, Decision
 from fusion.systems import Applied, Parameters, apply_parameters
 
@@ -72,6 +73,7 @@ class FusionModel(BaseModel):
         targets: Labels that each specialist speaks about, by its name.
         parameters: Temperatures, coefficients, offsets.
         decisions: Chosen decision of ``base`` and of ``fused``.
+        prediction_sets: Thresholds of the labels that a photo may have.
         calibration: Reliability on the rows of the fit, by stage.
         fitted_on: Where the parameters come from.
         notes: What the user should know about the fit.
@@ -85,6 +87,7 @@ class FusionModel(BaseModel):
     targets: dict[str, tuple[str, ...]]
     parameters: Parameters
     decisions: dict[str, Decision]
+    prediction_sets: PredictionSets
     calibration: dict[str, Calibration]
     fitted_on: FittedOn
     notes: tuple[str, ...] = ()

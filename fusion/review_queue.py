@@ -23,7 +23,7 @@ from dataset_builders.task_card import TaskCard
 from fusion.rows import Rows
 from fusion.systems import UNDECIDED
 
-__all__ = ["REVIEW_NAME", "cost_matrix", "expected_costs", "write_review_queue"]
+__all__ = ["REVIEW_NAME", "cost_matrix", "expected_costs", "queued_for_review", "write_review_queue"]
 
 REVIEW_NAME = "review.csv"
 BOM = b"\xef\xbb\xbf"  # without it, Excel reads the file in the system's own encoding and garbles Chinese
@@ -58,6 +58,12 @@ def expected_costs(logps_NK: Floats, decided_N: Ints, card: TaskCard) -> Floats:
     return costs_NK[np.arange(len(decided_N)), np.maximum(decided_N, 0)]
 
 
+def queued_for_review(decided_N: Ints, sets_NK: Bools) -> Bools:
+    """Whether a photo's prediction set is not the decided label alone, or there is no decision; shape (N,)."""
+    decided_alone = sets_NK[np.arange(len(decided_N)), np.maximum(decided_N, 0)] & (sets_NK.sum(axis=1) == 1)
+    return (decided_N == UNDECIDED) | ~decided_alone
+
+
 def write_review_queue(
     out: Path,
     card: TaskCard,
@@ -67,7 +73,7 @@ def write_review_queue(
     decided_N: Ints,
     sets_NK: Bools,
     confidences: Mapping[str, Floats],
-) -> Bools:
+) -> None:
     """Write ``review.csv`` into a fusion directory, atomically: UTF-8 with byte order mark, one line a photo.
 
     Columns: ``rank`` (from 1), ``source``, ``name``, ``decided`` and ``prediction_set`` (texts of labels),
@@ -81,14 +87,9 @@ def write_review_queue(
         decided_N: Class index that is submitted; ``UNDECIDED`` where the base model has no answer.
         sets_NK: Prediction sets, see ``fusion.conformal.PredictionSets``.
         confidences: By stage: the base model's probability of its best label, a specialist's of the positive answer.
-
-    Returns:
-        Which photos are in the queue, shape (N,).
     """
     unread_N = decided_N == UNDECIDED
-    alone_N = sets_NK[np.arange(len(decided_N)), np.maximum(decided_N, 0)] & (sets_NK.sum(axis=1) == 1)
-    queued_N = unread_N | ~alone_N
-    at = np.flatnonzero(queued_N)
+    at = np.flatnonzero(queued_for_review(decided_N, sets_NK))
     cost = expected_costs(logps_NK[at], decided_N[at], card)
     # Sorted by rounded costs, so that the last bit of a sum does not order photos that cost the same.
     order = np.lexsort((at, -np.round(np.nan_to_num(cost), DIGITS), ~unread_N[at]))
@@ -106,12 +107,11 @@ def write_review_queue(
     columns |= {f"p_{label}": _figures(np.exp(logps_NK[at, k])) for k, label in enumerate(card.label_ids)}
     columns |= {f"{stage}_confidence": _figures(values[at]) for stage, values in confidences.items()}
     columns["expected_cost"] = _figures(cost)
-    target_K = np.isin(card.label_ids, card.specialist.targets)
+    target_K = np.isin(card.label_ids, [label for s in card.specialists for label in s.targets])
     reasons = _reasons(decided, sets, target_K, texts)
     unread_why = pc.binary_join_element_wise("not read", rows.base_errors.take(pa.array(at)), ": ")
     columns["reason"] = _cells(pc.if_else(pa.array(unread), unread_why, reasons))
     _write(out / REVIEW_NAME, pa.table(columns))
-    return queued_N
 
 
 def _reasons(decided_N: Ints, sets_NK: Bools, target_K: Bools, texts: pa.Array) -> pa.Array:

@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--folds", type=int, default=5, help="folds of the cross-fitting on validation (default 5)")
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (default 2000)")
+    parser.add_argument(
+        "--alpha", type=float, default=0.05, help="share of true labels that prediction sets may miss (default 0.05)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and resamples (default 0)")
 
 
@@ -55,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
     from fusion.fuse import fuse
 
     try:
-        settings = FitSettings(decision=args.decision, folds=args.folds, resamples=args.resamples, seed=args.seed)
+        settings = FitSettings(
+            decision=args.decision, folds=args.folds, resamples=args.resamples, seed=args.seed, alpha=args.alpha
+        )
     except ValidationError as error:
         findings = "; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"{findings}; see riskfuse fuse --help") from None

@@ -1,3 +1,4 @@
+import csv
 import json
 from dataclasses import replace
 
@@ -79,6 +80,7 @@ def test_each_test_source_gets_every_name_once_in_order(fused):
         "scores.json",
         "scores.txt",
         "decisions.parquet",
+        "review.csv",
         "b-submit.txt",
         "fallback.txt",
         "submit-board_a.txt",
@@ -100,6 +102,24 @@ def test_what_could_not_be_read_gets_the_fallback_label_and_is_listed(fused):
     rows = _submission(out / "b-submit.txt")
     assert [rows[3][1], rows[BROKEN][1]] == [CARD.text_of("green")] * 2
     assert len(result.fallbacks) == 2
+
+
+def test_review_lists_unread_photos_first_and_says_what_the_sets_cover(fused):
+    result, out = fused
+    lines = list(csv.DictReader((out / "review.csv").read_text(encoding="utf-8-sig").splitlines()))
+    assert [(line["name"], line["reason"]) for line in lines[:2]] == [
+        ("楼 3.jpg", "not read: quarantined: zero bytes"),
+        (f"楼 {BROKEN}.jpg", "not read: image file is truncated"),
+    ]
+    costs = [float(line["expected_cost"]) for line in lines[2:]]
+    assert costs == sorted(costs, reverse=True)
+    review = result.scores["review"]
+    assert sum(review["queued"].values()) == len(lines)
+    assert review["alpha"] == 0.05
+    for source, unread in (("board_a", 0), ("board_b", 2)):
+        assert review["coverage"][source]["rows"] == SIZES[source] - unread
+        assert review["coverage"][source]["coverage"] == pytest.approx(0.95, abs=0.06)
+    assert "photos to review (review.csv)" in result.table
 
 
 def test_decisions_hold_every_system_and_a_failed_second_look_changes_nothing(fused):

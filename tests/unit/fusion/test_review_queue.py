@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from fusion_data import make_card
 
-from fusion.review_queue import REVIEW_NAME, cost_matrix, expected_costs, write_review_queue
+from fusion.review_queue import REVIEW_NAME, cost_matrix, expected_costs, queued_for_review, write_review_queue
 from fusion.rows import Rows
 from fusion.systems import UNDECIDED
 
@@ -16,26 +16,27 @@ def _rows(names, errors):
     size = len(names)
     table = pa.table({"source": ["b"] * size, "name": names})
     nothing = np.full((size, 4), np.nan)
-    return Rows(table, np.zeros(size, dtype=np.int64), nothing, nothing[:, :2], pa.array(errors), pa.array([""] * size))
+    return Rows(table, np.zeros(size, dtype=np.int64), nothing, np.empty((0, size, 2)), pa.array(errors), ())
 
 
 def _write(tmp_path, names, probs, decided, sets, errors=None, confidence=None):
     rows = _rows(names, errors or [""] * len(names))
     with np.errstate(divide="ignore"):
         logps = np.log(np.array(probs, dtype=np.float64))
-    queued = write_review_queue(
+    decided, sets = np.array(decided), np.array(sets, dtype=bool)
+    write_review_queue(
         tmp_path,
         CARD,
         rows,
         logps_NK=logps,
-        decided_N=np.array(decided),
-        sets_NK=np.array(sets, dtype=bool),
+        decided_N=decided,
+        sets_NK=sets,
         confidences={"base": np.nanmax(np.append(np.exp(logps), np.zeros((len(names), 1)), axis=1), axis=1)}
         | (confidence or {}),
     )
     raw = (tmp_path / REVIEW_NAME).read_bytes()
     assert raw.startswith(b"\xef\xbb\xbf")
-    return queued, list(csv.DictReader(raw.decode("utf-8-sig").splitlines()))
+    return queued_for_review(decided, sets), list(csv.DictReader(raw.decode("utf-8-sig").splitlines()))
 
 
 def test_cost_is_weight_times_steps_and_off_the_ladder_is_below_its_end():
