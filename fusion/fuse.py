@@ -14,12 +14,11 @@ from dataset_builders.dataset_dir import read_marker
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.files import content_hash, write_json, write_text
 from dataset_builders.task_card import TaskCard
-from fusion.conformal import fit_prediction_sets
 from fusion.decisions_table import write_decisions
 from fusion.fit import Fit, FitRows, FitSettings, Target, fit
 from fusion.fusion_model import MODEL_NAME, FittedOn, FusionModel, SecondLooks
 from fusion.predictions import Predictions, read_predictions
-from fusion.review import Review, format_review, review_rows, write_review
+from fusion.review import Review, fit_review, format_review, review_rows, write_review
 from fusion.rows import UNLABELLED, Rows, read_rows
 from fusion.score_table import format_differences, format_systems
 from fusion.scores import compare_systems
@@ -128,7 +127,9 @@ def fuse(
     model = _model(card, fitted, validation, target, (base, *specialists.values()), settings, tuple(notes))
     test = rows.take(is_test)
     applied = model.apply(test.base_logps_NK, test.looks_SN2)
-    review = review_rows(card, model.prediction_sets, test, applied, model.submitted, sources)
+    review = review_rows(
+        card, model.review, test, applied, model.submitted, resamples=settings.resamples, seed=settings.seed
+    )
     scores = _scores(card, model, validation, fitted, test, applied, sources, settings) | {"review": review.figures}
     result = FuseResult(
         model=model,
@@ -186,11 +187,19 @@ def _marker_name(specialist: str) -> str:
 
 
 def _fit_rows(validation: Rows) -> FitRows:
-    sample_ids = validation.column("sample_id").tolist()
-    groups = validation.column("group").tolist()
-    # Near-duplicates share a number; a photo without one stands for itself.
-    keys = [f"group {g}" if g >= 0 else f"photo {s}" for g, s in zip(groups, sample_ids, strict=True)]
-    return FitRows(keys, sample_ids, validation.labels_N, validation.base_logps_NK, validation.looks_SN2)
+    return FitRows(
+        keys=_keys(validation),
+        sample_ids=validation.column("sample_id").tolist(),
+        labels_N=validation.labels_N,
+        base_logps_NK=validation.base_logps_NK,
+        looks_SN2=validation.looks_SN2,
+    )
+
+
+def _keys(rows: Rows) -> list[str]:
+    """Near-duplicates share a number; a photo without one stands for itself."""
+    columns = (rows.column("group").tolist(), rows.column("sample_id").tolist())
+    return [f"group {group}" if group >= 0 else f"photo {sample_id}" for group, sample_id in zip(*columns, strict=True)]
 
 
 def _model(
@@ -209,8 +218,14 @@ def _model(
         targets={name: card.specialist(name).targets for name in target.names},
         parameters=fitted.parameters,
         decisions=fitted.decisions,
-        prediction_sets=fit_prediction_sets(
-            fitted.fused_logps_NK, validation.labels_N, target.targets_SK.any(axis=0), alpha=settings.alpha
+        review=fit_review(
+            fitted.fused_logps_NK,
+            validation.labels_N,
+            _keys(validation),
+            np.logical_or.reduce(target.targets_SK),
+            alpha=settings.alpha,
+            folds=settings.folds,
+            seed=settings.seed,
         ),
         calibration=fitted.calibration,
         fitted_on=FittedOn(

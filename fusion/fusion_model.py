@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dataset_builders.errors import DataError
 from dataset_builders.files import write_json
-from fusion.conformal import PredictionSets
 from fusion.fit import Calibration, Decision
+from fusion.review import ReviewModel
 from fusion.systems import Applied, Parameters, apply_parameters
 
 __all__ = ["MODEL_NAME", "FittedOn", "FusionModel", "SecondLooks", "load_fusion_model"]
@@ -73,7 +73,7 @@ class FusionModel(BaseModel):
         targets: Labels that each specialist speaks about, by its name.
         parameters: Temperatures, coefficients, offsets.
         decisions: Chosen decision of ``base`` and of ``fused``.
-        prediction_sets: Thresholds of the labels that a photo may have.
+        review: Calibrator of the fused probabilities and thresholds of the prediction sets.
         calibration: Reliability on the rows of the fit, by stage.
         fitted_on: Where the parameters come from.
         notes: What the user should know about the fit.
@@ -87,7 +87,7 @@ class FusionModel(BaseModel):
     targets: dict[str, tuple[str, ...]]
     parameters: Parameters
     decisions: dict[str, Decision]
-    prediction_sets: PredictionSets
+    review: ReviewModel
     calibration: dict[str, Calibration]
     fitted_on: FittedOn
     notes: tuple[str, ...] = ()
