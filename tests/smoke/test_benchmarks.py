@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 SMALL = {
     "augment_vs_loop.py": ["--photos", "64", "--side", "112", "--repeats", "1", "--cores", "2"],
     "augmentation.py": ["--arms", "none", "--seeds", "1", "--resamples", "5", "--override", "max_steps=1"],
+    "fuse_million.py": ["--rows", "500", "--validation", "300", "--shard-size", "128", "--repeats", "1"],
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
 }
