@@ -106,6 +106,9 @@ def fuse(
     base = read_predictions(base_dir, tuple(a.id for a in card.answers(card.stages[0])))
     specialists = _read_specialists(card, specialist_dirs)
     rows, notes = read_rows(dataset_dir, card, base, specialists)
+    fingerprints = tuple(predictions.fingerprint for predictions in (base, *specialists.values()))
+    names = tuple(specialists)
+    del base, specialists  # rows hold what is needed; of a million photos, each copy counts
     is_test = rows.column("split") == "test"
     sources = tuple(dict.fromkeys(rows.column("source")[is_test].tolist()))
     if not sources:
@@ -114,7 +117,8 @@ def fuse(
     if submit_source not in sources:
         raise ConfigError(f"no test source {submit_source!r} in {dataset_dir}; it has {', '.join(sources)}")
     usable = (rows.labels_N != UNLABELLED) & rows.answered
-    validation = rows.take(~is_test & usable)
+    validation, test = rows.take(~is_test & usable), rows.take(is_test)
+    del rows
     if left_out := int((~is_test & ~usable).sum()):
         notes.append(f"{left_out} validation photos without a label or a base prediction were left out of the fit")
     if not len(validation):
@@ -122,10 +126,9 @@ def fuse(
             f"{dataset_dir}: no labelled validation photo that the base model could read, so nothing can be fitted; "
             f"predict the split val into {base_dir}"
         )
-    target = _target(dataset_dir, card, tuple(specialists))
+    target = _target(dataset_dir, card, names)
     fitted = fit(_fit_rows(validation), target, settings)
-    model = _model(card, fitted, validation, target, (base, *specialists.values()), settings, tuple(notes))
-    test = rows.take(is_test)
+    model = _model(card, fitted, validation, target, fingerprints, settings, tuple(notes))
     applied = model.apply(test.base_logps_NK, test.looks_SN2)
     review = review_rows(
         card, model.review, test, applied, model.submitted, resamples=settings.resamples, seed=settings.seed
@@ -207,7 +210,7 @@ def _model(
     fitted: Fit,
     validation: Rows,
     target: Target,
-    predictions: tuple[Predictions, ...],
+    fingerprints: tuple[str, ...],
     settings: FitSettings,
     notes: tuple[str, ...],
 ) -> FusionModel:
@@ -232,12 +235,12 @@ def _model(
             rows=len(validation),
             rows_hash=content_hash(pairs),
             task_hash=content_hash(card.model_dump(mode="json")),
-            base_fingerprint=predictions[0].fingerprint,
+            base_fingerprint=fingerprints[0],
             second_looks={
                 name: SecondLooks(
                     rows=int(validation.second_looks_SN[s].sum()),
                     positives=int(target.targets_SK[s, validation.labels_N].sum()),
-                    fingerprint=predictions[1 + s].fingerprint,
+                    fingerprint=fingerprints[1 + s],
                     prior_source="fitted" if target.priors[s] is None else _marker_name(name),
                 )
                 for s, name in enumerate(target.names)
@@ -317,17 +320,24 @@ def _write(
 ) -> None:
     # A fusion.json from an earlier call must not vouch for files that are being replaced.
     (out / MODEL_NAME).unlink(missing_ok=True)
-    chosen = applied.labels[result.model.submitted]
-    labels = np.array(card.label_ids)[np.where(chosen == UNDECIDED, card.label_ids.index(card.fallback), chosen)]
-    for source, path in result.submissions.items():
-        here = test.column("source") == source
-        names, positions = test.column("name")[here], test.column("position")[here]
-        order = np.argsort(positions, kind="stable")
-        write_submission(path, names[order].tolist(), labels[here][order].tolist(), card)
-        lines = [f"{f.name}\t{f.reason}\n" for f in result.fallbacks if f.source == source]
-        write_text(out / (FALLBACK_NAME if source == submit_source else f"fallback-{source}.txt"), "".join(lines))
+    fallback = card.label_ids.index(card.fallback)
+    chosen = np.where(review.decided_N == UNDECIDED, fallback, review.decided_N)
+    labels = np.array(card.label_ids, dtype=object)[chosen]  # objects that rows share
+    for source in result.submissions:
+        _write_submission(out, card, result, test, labels, source, submit_source)
     write_decisions(out, card, list(result.model.targets), test, applied, pa.array(labels))
     write_review(out, card, review, test, applied, list(result.model.targets))
     write_text(out / "scores.txt", result.table)
     write_json(out / "scores.json", result.scores)
     result.model.save(out / MODEL_NAME)
+
+
+def _write_submission(
+    out: Path, card: TaskCard, result: FuseResult, test: Rows, labels: np.ndarray, source: str, submit_source: str
+) -> None:
+    here = test.column("source") == source
+    names, positions = test.column("name")[here], test.column("position")[here]
+    order = np.argsort(positions, kind="stable")
+    write_submission(result.submissions[source], names[order].tolist(), labels[here][order].tolist(), card)
+    lines = [f"{f.name}\t{f.reason}\n" for f in result.fallbacks if f.source == source]
+    write_text(out / (FALLBACK_NAME if source == submit_source else f"fallback-{source}.txt"), "".join(lines))
