@@ -45,6 +45,7 @@ COMMANDS = (
     "specialist",
     "fuse",
     "evaluate",
+    "stability",
     "run",
 )
 

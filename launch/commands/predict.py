@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--adapter", help="adapter directory (default: the recipe's output_dir); none: the bare base")
     model.add_argument("--merged", type=Path, help="merged model directory, in place of base and adapter")
+    model.add_argument(
+        "--views",
+        choices=("none", "flip"),
+        default="none",
+        help="flip: also score the mirror image and average the probabilities, at twice the cost (default: none)",
+    )
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     model.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     work = parser.add_argument_group("work")

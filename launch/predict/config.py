@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from launch.predict.views import Views
+
 __all__ = ["BARE_BASE", "PredictConfig"]
 
 BARE_BASE = "none"  # value of `adapter` that asks for the base model without an adapter
@@ -31,6 +33,7 @@ class PredictConfig(BaseModel):
         workers: Ray actors, >= 1; the local engine always is one.
         address: Ray cluster to join; a private one is started when None.
         batch_size: Photos in a forward pass, >= 1.
+        views: ``none`` scores the photo as it is; ``flip`` its mirror image too, and averages the probabilities.
         shard_size: Photos in a part file, >= 1.
         threads: CPU threads of each worker, >= 1. Fixed, so that numerics do not depend on the machine's cores.
         device: Where the model runs; ``auto`` takes a GPU when there is one.
@@ -55,6 +58,7 @@ class PredictConfig(BaseModel):
     workers: Annotated[int, Field(ge=1)] = 1
     address: str | None = None
     batch_size: Annotated[int, Field(ge=1)] = 16
+    views: Views = "none"
     shard_size: Annotated[int, Field(ge=1)] = 128
     threads: Annotated[int, Field(ge=1)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -43,7 +43,9 @@ def scoring_job(config: PredictConfig) -> ScoringJob:
         dtype=config.dtype,
         threads=config.threads,
     )
-    return ScoringJob(spec=spec, prompt=card.prompt(config.stage), answers=answers, batch_size=config.batch_size)
+    return ScoringJob(
+        spec=spec, prompt=card.prompt(config.stage), answers=answers, batch_size=config.batch_size, views=config.views
+    )
 
 
 def _device(config: PredictConfig) -> str:
@@ -75,6 +77,8 @@ def part_header(config: PredictConfig, job: ScoringJob) -> PartHeader:
         "shard_size": config.shard_size,
         "versions": library_versions(),
     }
+    if config.views != "none":  # without, predictions of earlier versions stay valid
+        components["views"] = config.views
     return PartHeader(
         fingerprint=fingerprint(components),
         components=components,

@@ -18,6 +18,7 @@ from launch.predict.model import ModelSpec, load_for_prediction
 from launch.predict.parts import ShardScores
 from launch.predict.rows import PhotoRow, Shard
 from launch.predict.scorer import LabelScorer, off_label_mass
+from launch.predict.views import Views, average_views, view_photos
 
 __all__ = ["ScoringJob", "ShardWorker"]
 
@@ -34,12 +35,14 @@ class ScoringJob:
         prompt: What the stage asks.
         answers: What it may answer, in column order.
         batch_size: Rows in a forward pass, >= 1.
+        views: Test-time views of each photo.
     """
 
     spec: ModelSpec
     prompt: Prompt
     answers: tuple[Answer, ...]
     batch_size: int
+    views: Views = "none"
 
 
 class ShardWorker:
@@ -62,7 +65,8 @@ class ShardWorker:
             for offset, error in found.items():
                 errors[start + offset] = error
             if encoded is not None:
-                logp_RK[[start + offset for offset in readable]] = self._scorer.score_encoded(encoded)
+                views_VBK = np.stack([self._scorer.score_encoded(view) for view in encoded])
+                logp_RK[[start + offset for offset in readable]] = average_views(views_VBK)
         return ShardScores(logp_RK=logp_RK, off_label_R=off_label_mass(logp_RK), errors=tuple(errors))
 
     def _prepared(self, rows: tuple[PhotoRow, ...], starts: range) -> Iterator[Any]:
@@ -91,7 +95,8 @@ class ShardWorker:
                 readable.append(offset)
             except PhotoError as error:
                 errors[offset] = str(error)
-        return readable, self._scorer.encode(photos) if photos else None, errors
+        views = view_photos(self._job.views, photos) if photos else []
+        return readable, [self._scorer.encode(view) for view in views] or None, errors
 
 
 def _read_photo(path: str) -> Any:
