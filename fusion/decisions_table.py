@@ -57,4 +57,6 @@ def write_decisions(
     for name, errors in zip(specialists, test.look_errors, strict=True):
         columns[f"{name}_error"] = pc.if_else(pa.array(test.answered), errors, "")
     with atomic_path(out / DECISIONS_NAME) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
+        # A dictionary pays where values repeat; of a million different numbers it costs more time than the rest.
+        repeated = ["source", "label", *SYSTEMS, "submitted", *(name for name in columns if name.endswith("_error"))]
+        pq.write_table(pa.table(columns), temporary, compression="zstd", use_dictionary=repeated)

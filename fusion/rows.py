@@ -97,12 +97,13 @@ def read_rows(
     """
     path = Path(dataset_dir) / MANIFEST_NAME
     table = _read_table(path)
-    for predictions in (base, *specialists.values()):
-        _refuse_strangers(predictions, table, path)
-    table = table.filter(pc.is_in(table["split"], value_set=pa.array(["val", "test"]))).combine_chunks()
+    wanted = pc.is_in(table["split"], value_set=pa.array(["val", "test"]))
+    keep = wanted.to_numpy().astype(bool)
+    base_at, *looks_at = (_find(predictions, table, path)[keep] for predictions in (base, *specialists.values()))
+    table = table.filter(wanted).combine_chunks()
     sample_ids = table["sample_id"].combine_chunks()
     usable = pc.equal(table["status"], OK).to_numpy().astype(bool)
-    base_logps, base_errors, base_at = _join(base, sample_ids)
+    base_logps, base_errors = _join(base, base_at)
     lost = usable & (base_at < 0)
     if lost.any():
         names = sample_ids.filter(pa.array(lost)).to_pylist()
@@ -115,8 +116,8 @@ def read_rows(
     base_logps[~usable] = np.nan
     looks_SN2 = np.full((len(specialists), len(table), 2), np.nan)
     look_errors, notes = [], []
-    for s, (name, predictions) in enumerate(specialists.items()):
-        logps, errors, at = _join(predictions, sample_ids)
+    for s, ((name, predictions), at) in enumerate(zip(specialists.items(), looks_at, strict=True)):
+        logps, errors = _join(predictions, at)
         looks_SN2[s, usable] = logps[usable]
         look_errors.append(_flat(errors))
         if unseen := int((usable & (at < 0)).sum()):
@@ -134,23 +135,31 @@ def _read_table(path: Path) -> pa.Table:
     return pq.read_table(path, columns=list(COLUMNS))
 
 
-def _refuse_strangers(predictions: Predictions, table: pa.Table, path: Path) -> None:
-    known = pc.is_in(predictions.sample_ids, value_set=table["sample_id"].combine_chunks())
-    strangers = predictions.sample_ids.filter(pc.invert(known)).to_pylist()
-    if strangers:
+def _find(predictions: Predictions, table: pa.Table, path: Path) -> NDArray[np.int64]:
+    """The prediction of every row of the manifest; -1 where there is none.
+
+    Raises:
+        DataError: There are predictions of photos that the manifest does not have.
+    """
+    sample_ids = table["sample_id"].combine_chunks()
+    at = predictions.positions(sample_ids)
+    if len(at[at >= 0]) < len(predictions):
+        known = pc.is_in(predictions.sample_ids, value_set=sample_ids)
+        strangers = predictions.sample_ids.filter(pc.invert(known)).to_pylist()
         raise DataError(
             f"{predictions.directory}: {len(strangers)} rows are of photos that {path} does not have, so the "
             f"predictions belong to another data set: {', '.join(strangers[:10])}"
         )
+    return at
 
 
-def _join(predictions: Predictions, sample_ids: pa.Array) -> tuple[NDArray[np.float64], pa.Array, NDArray[np.int64]]:
-    at = predictions.positions(sample_ids)
+def _join(predictions: Predictions, at: NDArray[np.int64]) -> tuple[NDArray[np.float64], pa.Array]:
+    """Log-probabilities and errors of the predictions at these positions; NaN and a reason where -1."""
     seen = at >= 0
     logps = predictions.logps_NK[np.where(seen, at, 0)]
     logps[~seen] = np.nan
     errors = pc.if_else(pa.array(seen), predictions.errors.take(pa.array(np.where(seen, at, 0))), "not predicted")
-    return logps, errors, at
+    return logps, errors
 
 
 def _label_indices(table: pa.Table, card: TaskCard, path: Path) -> NDArray[np.int64]:
