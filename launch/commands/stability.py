@@ -13,7 +13,7 @@ __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 HELP = "label flips and spread over batch sizes, workers, number types, prompts, mirror images and training seeds"
 EXAMPLE = (
     "riskfuse stability --recipe recipes/tiny/base.yaml --task recipes/tasks/corridor.yaml --stage base "
-    "--data data/board --photos 200 --adapters saves/board/base --out runs/board/stability"
+    "--data data/corridor --photos 200 --adapters saves/board/base --out runs/board/stability"
 )
 
 

@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from dataset_builders.build_config import load_build_config
+from dataset_builders.config_file import read_config
 from dataset_builders.task_card import load_task_card
 from launch.pipeline import load_pipeline_config, plan_steps
 from launch.pipeline.plan import resolve_recipe, stages_of
+from launch.stability.config import ParaphraseFile
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
@@ -22,7 +24,13 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").
 def kind(path: str) -> str:
     """What a file under recipes/ is, by its keys."""
     keys = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
-    for name, key in (("card", "ladder"), ("build", "sources"), ("pipeline", "specialists"), ("merge", "export_dir")):
+    for name, key in (
+        ("card", "ladder"),
+        ("build", "sources"),
+        ("pipeline", "specialists"),
+        ("merge", "export_dir"),
+        ("paraphrases", "paraphrases"),
+    ):
         if key in keys:
             return name
     return "training" if "stage" in keys else "scenes"
@@ -64,6 +72,14 @@ def test_task_cards_are_valid(path):
 @pytest.mark.parametrize("path", of_kind("build"))
 def test_build_configs_are_valid_and_name_a_task_card(path):
     load_task_card(load_build_config(path).task)
+
+
+@pytest.mark.parametrize("path", of_kind("paraphrases"))
+def test_paraphrases_ask_with_the_cards_rules_and_answers(path):
+    for paraphrase in read_config(Path(path), ParaphraseFile, "file of paraphrases", "").paraphrases:
+        text = paraphrase.system + paraphrase.user
+        assert "{rules}" in text
+        assert "{answers}" in text
 
 
 @pytest.mark.parametrize("path", of_kind("pipeline"))
