@@ -53,7 +53,7 @@ class StabilityConfig(FrozenModel):
         data: Data set directory.
         out: Directory of the report and of all predictions.
         split: Split whose photos are predicted.
-        photos: How many of its photos, drawn at random; all when None.
+        photos: How many of its photos, drawn at random with every label at its share; all when None.
         adapters: Adapter directories of several training seeds; the recipe's own when empty.
         batch_sizes: Photos in a forward pass.
         workers: Numbers of Ray actors; the reference and all other variations run in this process.

@@ -69,7 +69,7 @@ def run_stability(config: StabilityConfig) -> StabilityReport:
 
 
 def _draw_photos(config: StabilityConfig) -> list[ManifestRow]:
-    """The photos, in the manifest's order, with absolute paths.
+    """The photos, in the manifest's order and with absolute paths.
 
     Raises:
         DataError: There are none.
@@ -78,9 +78,15 @@ def _draw_photos(config: StabilityConfig) -> list[ManifestRow]:
     if not rows:
         raise DataError(f"{config.data}: no photos in split {config.split!r}; name another with --split")
     if config.photos is not None and config.photos < len(rows):
-        drawn = np.random.default_rng(config.seed).choice(len(rows), config.photos, replace=False)
-        rows = [rows[number] for number in sorted(drawn)]
+        rows = [rows[number] for number in _stratified(rows, config.photos, config.seed)]
     return [replace(row, image=str((config.data / row.image).resolve())) for row in rows]
+
+
+def _stratified(rows: Sequence[ManifestRow], size: int, seed: int) -> list[int]:
+    """Positions of ``size`` rows in rising order, every label with its share: each n-th row, sorted by label."""
+    shuffled = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    by_label = sorted(shuffled, key=lambda number: rows[number].label or "")
+    return sorted(by_label[(2 * n + 1) * len(rows) // (2 * size)] for n in range(size))
 
 
 def _compare(

@@ -13,6 +13,7 @@ from dataset_builders.manifest import ManifestRow, write_manifest
 from launch.cli import main
 from launch.stability import StabilityConfig, run_stability
 from launch.stability.report import spread_by_kind
+from launch.stability.run import _stratified
 from launch.stability.variations import list_variations
 
 
@@ -109,6 +110,17 @@ def test_mistakes_are_named(settings, card, tmp_path, capsys):
     words = ["--recipe", "r", "--task", "t", "--stage", "base", "--data", "d", "--out", "o", "--dtypes", "int4"]
     assert main(["stability", *words]) == 2
     assert "dtypes" in capsys.readouterr().err
+
+
+def test_a_drawn_part_has_every_label_at_its_share_and_no_photo_twice():
+    labels = ["rare"] * 6 + ["common"] * 94
+    rows = [ManifestRow(str(n), "b", str(n), n, "test", label) for n, label in enumerate(labels)]
+    for seed in range(5):
+        drawn = _stratified(rows, 50, seed)
+        assert len(set(drawn)) == 50
+        assert drawn == sorted(drawn)
+        assert sum(labels[n] == "rare" for n in drawn) == 3
+    assert _stratified(rows, 100, 0) == list(range(100))
 
 
 def test_spread_counts_the_reference_in():
