@@ -88,8 +88,9 @@ def test_report_of_the_random_model_is_complete_and_resumable(settings, capsys, 
     by_name = {item["name"]: item for item in report.figures["variations"]}
     assert set(by_name) == {"reference", "batch-size-1", "bfloat16", "prompt-short", "views-flip"}
     assert by_name["batch-size-1"]["flips"] == 0
-    assert by_name["batch-size-1"]["max_change"] < 1e-4 < by_name["bfloat16"]["max_change"]
-    assert by_name["prompt-short"]["max_change"] > 1e-3
+    # By a wide margin: rounding in another order is less than rounding to three digits.
+    assert 10 * by_name["batch-size-1"]["max_change"] < by_name["bfloat16"]["max_change"]
+    assert 10 * by_name["batch-size-1"]["max_change"] < by_name["prompt-short"]["max_change"]
     assert all(item["photos"] == 8 for item in by_name.values())
     lines = list(csv.DictReader((out / "stability.csv").read_text(encoding="utf-8").splitlines()))
     assert [line["name"] for line in lines] == list(by_name)
