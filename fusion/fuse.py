@@ -24,9 +24,10 @@ from fusion.scores import compare_systems
 from fusion.submission import write_submission
 from fusion.systems import UNDECIDED, Applied
 
-__all__ = ["SUBMISSION_NAME", "Fallback", "FuseResult", "fuse"]
+__all__ = ["SCORE_NAME", "SUBMISSION_NAME", "Fallback", "FuseResult", "fuse"]
 
 SUBMISSION_NAME = "b-submit.txt"
+SCORE_NAME = "score.json"
 FALLBACK_NAME = "fallback.txt"
 # System and rival of every difference that is printed: like with like, then what the decision rule itself brings.
 PAIRS = (
@@ -37,6 +38,7 @@ PAIRS = (
     ("fused_rule", "base_rule"),
     ("fused_rule", "override_rule"),
     ("base_rule", "base_argmax"),
+    ("fused_rule", "fused_argmax"),
 )
 LEGEND = """\
 argmax: the most probable label. rule: class offsets fitted on validation photos for the score, base and fused alike.
@@ -59,7 +61,7 @@ class FuseResult:
 
     Attributes:
         model: The fitted fusion.
-        scores: Contents of ``scores.json``.
+        scores: Contents of ``score.json``.
         table: Contents of ``scores.txt``.
         submissions: Submission file by test source.
         fallbacks: Test photos that were answered by the fallback label.
@@ -130,7 +132,7 @@ def fuse(
     result = FuseResult(
         model=model,
         scores=scores,
-        table=_table(scores),
+        table=_table(scores, model),
         submissions=_submission_paths(out, sources, submit_source),
         fallbacks=_fallbacks(test),
         notes=model.notes,
@@ -206,6 +208,7 @@ def _model(
         targets={name: card.specialist(name).targets for name in target.names},
         parameters=fitted.parameters,
         decisions=fitted.decisions,
+        guard=fitted.guard,
         calibration=fitted.calibration,
         fitted_on=FittedOn(
             rows=len(validation),
@@ -224,7 +227,7 @@ def _model(
             seed=settings.seed,
             folds=settings.folds,
         ),
-        notes=(*notes, *fitted.notes),
+        notes=(*notes, *fitted.notes, f"guard: {fitted.guard.describe()}"),
     )
 
 
@@ -264,12 +267,19 @@ def _scores(
     return {
         "task": card.task,
         "submitted": model.submitted,
+        # By which decision each of the three answers; the override is a rival of base, and so decides as base does.
+        "chosen": {
+            "base": f"base_{model.decisions['base']}",
+            "override": f"override_{model.decisions['base']}",
+            "fused": f"fused_{model.decisions['fused']}",
+        },
+        "guard": model.guard.model_dump(mode="json"),
         "validation": compare(validation.labels_N, fitted.cross_fitted),
         "test": tests,
     }
 
 
-def _table(scores: dict[str, Any]) -> str:
+def _table(scores: dict[str, Any], model: FusionModel) -> str:
     """Test sources where labels are known; the validation rows first, as what an unlabelled test leaves one with."""
     validation = scores["validation"]
     title = f"validation, cross-fitted: {validation['rows']} photos, each decided by parameters fitted without its fold"
@@ -277,7 +287,7 @@ def _table(scores: dict[str, Any]) -> str:
     for source, found in scores["test"].items():
         title = f"test source {source}: {found['rows']} labelled of {found['of']} photos"
         parts += [format_systems(title, found, scores["submitted"]), format_differences(found)]
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+    return "\n\n".join([*parts, f"guard: {model.guard.describe()}", LEGEND]) + "\n"
 
 
 def _fallbacks(test: Rows) -> tuple[Fallback, ...]:
@@ -305,5 +315,5 @@ def _write(out: Path, card: TaskCard, result: FuseResult, test: Rows, applied: A
         write_text(out / (FALLBACK_NAME if source == submit_source else f"fallback-{source}.txt"), "".join(lines))
     write_decisions(out, card, list(result.model.targets), test, applied, pa.array(labels))
     write_text(out / "scores.txt", result.table)
-    write_json(out / "scores.json", result.scores)
+    write_json(out / SCORE_NAME, result.scores)
     result.model.save(out / MODEL_NAME)

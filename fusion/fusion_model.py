@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dataset_builders.errors import DataError
 from dataset_builders.files import write_json
 from fusion.fit import Calibration, Decision
+from fusion.guard import Guard
 from fusion.systems import Applied, Parameters, apply_parameters
 
 __all__ = ["MODEL_NAME", "FittedOn", "FusionModel", "SecondLooks", "load_fusion_model"]
@@ -72,6 +73,7 @@ class FusionModel(BaseModel):
         targets: Labels that each specialist speaks about, by its name.
         parameters: Temperatures, coefficients, offsets.
         decisions: Chosen decision of ``base`` and of ``fused``.
+        guard: Whether fusion pays, and so whether fused or base is submitted.
         calibration: Reliability on the rows of the fit, by stage.
         fitted_on: Where the parameters come from.
         notes: What the user should know about the fit.
@@ -85,6 +87,7 @@ class FusionModel(BaseModel):
     targets: dict[str, tuple[str, ...]]
     parameters: Parameters
     decisions: dict[str, Decision]
+    guard: Guard
     calibration: dict[str, Calibration]
     fitted_on: FittedOn
     notes: tuple[str, ...] = ()
@@ -105,7 +108,8 @@ class FusionModel(BaseModel):
     @property
     def submitted(self) -> str:
         """Name of the system whose labels are submitted."""
-        return f"fused_{self.decisions['fused']}"
+        system = "fused" if self.guard.submits_fused else "base"
+        return f"{system}_{self.decisions[system]}"
 
     @property
     def targets_SK(self) -> NDArray[np.bool_]:  # noqa: N802 - an array's name carries its axes

@@ -42,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most probable label (argmax), class offsets fitted for the score (rule), or the rule where it pays in "
         "cross-fitting (auto, the default)",
     )
+    parser.add_argument(
+        "--guard-level",
+        type=float,
+        default=0.9,
+        help="two-sided level of the interval of fusion's cross-fitted gain; base is submitted when its lower end is "
+        "below zero (default 0.9: a one-sided 95 %% bound)",
+    )
+    parser.add_argument("--force-fusion", action="store_true", help="submit fused whatever the guard says")
     parser.add_argument("--folds", type=int, default=5, help="folds of the cross-fitting on validation (default 5)")
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (default 2000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and resamples (default 0)")
@@ -55,9 +63,16 @@ def run(args: argparse.Namespace) -> int:
     from fusion.fuse import fuse
 
     try:
-        settings = FitSettings(decision=args.decision, folds=args.folds, resamples=args.resamples, seed=args.seed)
+        settings = FitSettings(
+            decision=args.decision,
+            guard_level=args.guard_level,
+            force_fusion=args.force_fusion,
+            folds=args.folds,
+            resamples=args.resamples,
+            seed=args.seed,
+        )
     except ValidationError as error:
-        findings = "; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        findings = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"{findings}; see riskfuse fuse --help") from None
     card = load_task_card(args.task)
     result = fuse(

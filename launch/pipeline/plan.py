@@ -199,7 +199,7 @@ def _fuse(config: PipelineConfig, data: BuildConfig, stages: tuple[str, ...]) ->
         name="fuse",
         settings={"options": config.decision.options},
         inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", *predictions),
-        outputs=tuple(out / name for name in ("fusion.json", "scores.json", "b-submit.txt", "fallback.txt")),
+        outputs=tuple(out / name for name in ("fusion.json", "score.json", "b-submit.txt", "fallback.txt")),
         owned=(out,),
         make_commands=lambda: [riskfuse_command(*words, partial_success=True)],
     )
