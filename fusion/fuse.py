@@ -1,4 +1,4 @@
-"""The fusion step: fit on validation photos, answer the test photos, write everything that the next steps read."""
+"""The fusion step: fit on held-out photos, answer the test photos, write everything that the next steps read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pyarrow as pa
 from dataset_builders.dataset_dir import read_marker
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.files import content_hash, write_json, write_text
-from dataset_builders.task_card import TaskCard
+from dataset_builders.task_card import BASE, TaskCard
 from fusion.decisions_table import write_decisions
 from fusion.fit import Fit, FitRows, FitSettings, Target, fit
 from fusion.fusion_model import MODEL_NAME, FittedOn, FusionModel, SecondLooks
+from fusion.held_out import HeldOut, read_held_out
 from fusion.predictions import Predictions, read_predictions
-from fusion.rows import UNLABELLED, Rows, read_rows
-from fusion.score_table import format_differences, format_systems
-from fusion.scores import compare_systems
+from fusion.report import closing_notes, format_report, score_systems
+from fusion.rows import UNLABELLED, Rows, read_manifest_columns, read_rows
 from fusion.submission import write_submission
 from fusion.systems import UNDECIDED, Applied
 
@@ -29,21 +29,6 @@ __all__ = ["SCORE_NAME", "SUBMISSION_NAME", "Fallback", "FuseResult", "fuse"]
 SUBMISSION_NAME = "b-submit.txt"
 SCORE_NAME = "score.json"
 FALLBACK_NAME = "fallback.txt"
-# System and rival of every difference that is printed: like with like, then what the decision rule itself brings.
-PAIRS = (
-    ("override_argmax", "base_argmax"),
-    ("fused_argmax", "base_argmax"),
-    ("fused_argmax", "override_argmax"),
-    ("override_rule", "base_rule"),
-    ("fused_rule", "base_rule"),
-    ("fused_rule", "override_rule"),
-    ("base_rule", "base_argmax"),
-    ("fused_rule", "fused_argmax"),
-)
-LEGEND = """\
-argmax: the most probable label. rule: class offsets fitted on validation photos for the score, base and fused alike.
-hard override: where a specialist says positive, the label becomes its target; otherwise that of base only.
-* is what is submitted. Photos that base could not read count with the fallback label in every system."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +68,11 @@ def fuse(
     specialist_dirs: Mapping[str, str | Path],
     out: str | Path,
     *,
+    out_of_fold: str | Path | None = None,
     submit_source: str | None = None,
     settings: FitSettings = FitSettings(),  # noqa: B008 - frozen
 ) -> FuseResult:
-    """Fit on the validation rows of a data set, decide for its test rows and write the fusion directory.
+    """Fit on held-out rows of a data set, decide for its test rows and write the fusion directory.
 
     Args:
         dataset_dir: Data set directory with its manifest.
@@ -95,6 +81,8 @@ def fuse(
         specialist_dirs: Predictions of at least one specialist of the card, by name; photos that a specialist did not
             see keep the coefficient 1.
         out: Fusion directory, see ``docs/contracts.md``; ``fusion.json`` is written last.
+        out_of_fold: Directory with a sub-directory for base and for each specialist, made by ``riskfuse out-of-fold``:
+            fusion is then fitted on the photos of all folds that every stage has, and not on the split val alone.
         submit_source: Test source of ``b-submit.txt``; the last one in the manifest when None. Every other source
             gets ``submit-<source>.txt``.
         settings: Grids, folds, decision and seed.
@@ -106,7 +94,15 @@ def fuse(
     dataset_dir, out = Path(dataset_dir), Path(out)
     base = read_predictions(base_dir, tuple(a.id for a in card.answers(card.stages[0])))
     specialists = _read_specialists(card, specialist_dirs)
-    rows, notes = read_rows(dataset_dir, card, base, specialists)
+    held_out: dict[str, HeldOut] = {}
+    if out_of_fold is not None:
+        manifest = read_manifest_columns(dataset_dir)
+        stages = {BASE: base, **specialists}
+        held_out = {name: read_held_out(out_of_fold, name, main, manifest, card) for name, main in stages.items()}
+        base, *others = (found.predictions for found in held_out.values())
+        specialists = dict(zip(specialists, others, strict=True))
+    folds = frozenset.intersection(*(found.folds for found in held_out.values())) if held_out else frozenset()
+    rows, notes = read_rows(dataset_dir, card, base, specialists, folds=folds)
     is_test = rows.column("split") == "test"
     sources = tuple(dict.fromkeys(rows.column("source")[is_test].tolist()))
     if not sources:
@@ -115,24 +111,25 @@ def fuse(
     if submit_source not in sources:
         raise ConfigError(f"no test source {submit_source!r} in {dataset_dir}; it has {', '.join(sources)}")
     usable = (rows.labels_N != UNLABELLED) & rows.answered
-    validation = rows.take(~is_test & usable)
+    labelled = rows.take(~is_test & usable)
     if left_out := int((~is_test & ~usable).sum()):
-        notes.append(f"{left_out} validation photos without a label or a base prediction were left out of the fit")
-    if not len(validation):
+        notes.append(f"{left_out} photos without a label or a base prediction were left out of the fit")
+    if not len(labelled):
         raise DataError(
             f"{dataset_dir}: no labelled validation photo that the base model could read, so nothing can be fitted; "
             f"predict the split val into {base_dir}"
         )
     target = _target(dataset_dir, card, tuple(specialists))
-    fitted = fit(_fit_rows(validation), target, settings)
-    model = _model(card, fitted, validation, target, (base, *specialists.values()), settings, tuple(notes))
+    fitted = fit(_fit_rows(labelled), target, settings)
+    predictions = (base, *specialists.values())
+    model = _model(card, fitted, labelled, target, predictions, held_out, settings, tuple(notes))
     test = rows.take(is_test)
     applied = model.apply(test.base_logps_NK, test.looks_SN2)
-    scores = _scores(card, model, validation, fitted, test, applied, sources, settings)
+    scores = score_systems(card, model, labelled, fitted, test, applied, sources, settings)
     result = FuseResult(
         model=model,
         scores=scores,
-        table=_table(scores, model),
+        table=format_report(scores, model),
         submissions=_submission_paths(out, sources, submit_source),
         fallbacks=_fallbacks(test),
         notes=model.notes,
@@ -184,24 +181,44 @@ def _marker_name(specialist: str) -> str:
     return f"{specialist}.json"
 
 
-def _fit_rows(validation: Rows) -> FitRows:
-    sample_ids = validation.column("sample_id").tolist()
-    groups = validation.column("group").tolist()
+def _fit_rows(labelled: Rows) -> FitRows:
+    sample_ids = labelled.column("sample_id").tolist()
+    groups = labelled.column("group").tolist()
     # Near-duplicates share a number; a photo without one stands for itself.
     keys = [f"group {g}" if g >= 0 else f"photo {s}" for g, s in zip(groups, sample_ids, strict=True)]
-    return FitRows(keys, sample_ids, validation.labels_N, validation.base_logps_NK, validation.looks_SN2)
+    return FitRows(keys, sample_ids, labelled.labels_N, labelled.base_logps_NK, labelled.looks_SN2)
 
 
 def _model(
     card: TaskCard,
     fitted: Fit,
-    validation: Rows,
+    labelled: Rows,
     target: Target,
     predictions: tuple[Predictions, ...],
+    held_out: Mapping[str, HeldOut],
     settings: FitSettings,
     notes: tuple[str, ...],
 ) -> FusionModel:
-    pairs = sorted(zip(validation.column("sample_id").tolist(), validation.labels_N.tolist(), strict=True))
+    pairs = sorted(zip(labelled.column("sample_id").tolist(), labelled.labels_N.tolist(), strict=True))
+    fitted_on = FittedOn(
+        mode="out of fold" if held_out else "one split",
+        rows=len(labelled),
+        rows_hash=content_hash(pairs),
+        task_hash=content_hash(card.model_dump(mode="json")),
+        base_fingerprint=predictions[0].fingerprint,
+        second_looks={
+            name: SecondLooks(
+                rows=int(labelled.second_looks_SN[s].sum()),
+                positives=int(target.targets_SK[s, labelled.labels_N].sum()),
+                fingerprint=predictions[1 + s].fingerprint,
+                prior_source="fitted" if target.priors[s] is None else _marker_name(name),
+            )
+            for s, name in enumerate(target.names)
+        },
+        held_out={name: found.fingerprint for name, found in held_out.items()},
+        seed=settings.seed,
+        folds=settings.folds,
+    )
     return FusionModel(
         task=card.task,
         labels=card.label_ids,
@@ -210,84 +227,9 @@ def _model(
         decisions=fitted.decisions,
         guard=fitted.guard,
         calibration=fitted.calibration,
-        fitted_on=FittedOn(
-            rows=len(validation),
-            rows_hash=content_hash(pairs),
-            task_hash=content_hash(card.model_dump(mode="json")),
-            base_fingerprint=predictions[0].fingerprint,
-            second_looks={
-                name: SecondLooks(
-                    rows=int(validation.second_looks_SN[s].sum()),
-                    positives=int(target.targets_SK[s, validation.labels_N].sum()),
-                    fingerprint=predictions[1 + s].fingerprint,
-                    prior_source="fitted" if target.priors[s] is None else _marker_name(name),
-                )
-                for s, name in enumerate(target.names)
-            },
-            seed=settings.seed,
-            folds=settings.folds,
-        ),
-        notes=(*notes, *fitted.notes, f"guard: {fitted.guard.describe()}"),
+        fitted_on=fitted_on,
+        notes=(*notes, *fitted.notes, *closing_notes(fitted_on, fitted.guard)),
     )
-
-
-def _scores(
-    card: TaskCard,
-    model: FusionModel,
-    validation: Rows,
-    fitted: Fit,
-    test: Rows,
-    applied: Applied,
-    sources: tuple[str, ...],
-    settings: FitSettings,
-) -> dict[str, Any]:
-    """Scores on the cross-fitted validation rows and on every test source that has labels."""
-    fallback = card.label_ids.index(card.fallback)
-
-    def compare(labels: np.ndarray, systems: dict[str, np.ndarray]) -> dict[str, Any]:
-        answered = {name: np.where(found == UNDECIDED, fallback, found) for name, found in systems.items()}
-        return compare_systems(
-            labels,
-            answered,
-            PAIRS,
-            label_ids=card.label_ids,
-            weights_K=np.array([label.weight for label in card.labels]),
-            resamples=settings.resamples,
-            seed=settings.seed,
-        )
-
-    of_source = test.column("source")
-    tests: dict[str, Any] = {}
-    for source in sources:
-        here = of_source == source
-        labelled = here & (test.labels_N != UNLABELLED)
-        if labelled.any():
-            found = compare(test.labels_N[labelled], {name: x[labelled] for name, x in applied.labels.items()})
-            tests[source] = {"of": int(here.sum()), **found}
-    return {
-        "task": card.task,
-        "submitted": model.submitted,
-        # By which decision each of the three answers; the override is a rival of base, and so decides as base does.
-        "chosen": {
-            "base": f"base_{model.decisions['base']}",
-            "override": f"override_{model.decisions['base']}",
-            "fused": f"fused_{model.decisions['fused']}",
-        },
-        "guard": model.guard.model_dump(mode="json"),
-        "validation": compare(validation.labels_N, fitted.cross_fitted),
-        "test": tests,
-    }
-
-
-def _table(scores: dict[str, Any], model: FusionModel) -> str:
-    """Test sources where labels are known; the validation rows first, as what an unlabelled test leaves one with."""
-    validation = scores["validation"]
-    title = f"validation, cross-fitted: {validation['rows']} photos, each decided by parameters fitted without its fold"
-    parts = [format_systems(title, validation, scores["submitted"]), format_differences(validation)]
-    for source, found in scores["test"].items():
-        title = f"test source {source}: {found['rows']} labelled of {found['of']} photos"
-        parts += [format_systems(title, found, scores["submitted"]), format_differences(found)]
-    return "\n\n".join([*parts, f"guard: {model.guard.describe()}", LEGEND]) + "\n"
 
 
 def _fallbacks(test: Rows) -> tuple[Fallback, ...]:

@@ -43,22 +43,26 @@ class FittedOn(BaseModel):
     """Where the parameters come from.
 
     Attributes:
-        rows: Labelled validation rows that the base model answered.
+        mode: ``one split``, the validation split alone; or ``out of fold``, all folds with held-out models.
+        rows: Labelled rows that the base model answered.
         rows_hash: SHA-256 of their sample ids and labels.
         task_hash: SHA-256 of the task card.
         base_fingerprint: Of the base model's predictions.
         second_looks: By specialist.
+        held_out: Hash of the fingerprints of the folds' predictions, by stage; empty when fitted on one split.
         seed: Seed of the cross-fitting and of all intervals.
         folds: Folds of the cross-fitting.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    mode: Literal["one split", "out of fold"]
     rows: Annotated[int, Field(ge=1)]
     rows_hash: str
     task_hash: str
     base_fingerprint: str
     second_looks: dict[str, SecondLooks]
+    held_out: dict[str, str]
     seed: int
     folds: int
 

@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="predictions of a specialist on the same splits; once for each, by its name in the task card (which may "
         "be left out when there is only one)",
     )
+    parser.add_argument(
+        "--out-of-fold",
+        metavar="DIR",
+        help="fit on all folds: DIR/base and DIR/NAME of each specialist were made by riskfuse out-of-fold (default: "
+        "fit on the split val alone)",
+    )
     parser.add_argument("--out", required=True, help="directory for the submission, the scores and fusion.json")
     parser.add_argument(
         "--submit-source",
@@ -81,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         args.base,
         _directories(args.specialist, card),
         args.out,
+        out_of_fold=args.out_of_fold,
         submit_source=args.submit_source,
         settings=settings,
     )
