@@ -127,4 +127,4 @@ def format_report(scores: dict[str, Any], model: FusionModel) -> str:
     for source, found in scores["test"].items():
         title = f"test source {source}: {found['rows']} labelled of {found['of']} photos"
         parts += [format_systems(title, found, scores["submitted"]), format_differences(found)]
-    return "\n\n".join([*parts, "\n".join(model.notes[-2:]), LEGEND]) + "\n"
+    return "\n\n".join([*parts, "\n".join(closing_notes(model.fitted_on, model.guard)), LEGEND]) + "\n"

@@ -7,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from dataset_builders.errors import ConfigError
+from launch.cli import _parser
 from launch.pipeline.config import PipelineConfig, load_pipeline_config
 from launch.pipeline.plan import plan_steps, resolve_recipe, write_recipes
 from launch.pipeline.step import Step
@@ -163,3 +164,13 @@ def test_out_of_fold_decides_what_it_should(config):
     assert step(out_of_fold, "train_base").settings == step(config, "train_base").settings
     with pytest.raises(ValidationError, match="only --batch-size and --shard-size"):
         changed(out_of_fold, inference={"options": ("--dtype", "float32")})
+
+
+@pytest.mark.parametrize("out_of_fold", [False, True])
+def test_every_command_of_a_plan_is_one_that_riskfuse_takes(config, out_of_fold):
+    config = PipelineConfig.model_validate(config.model_dump() | {"out_of_fold": out_of_fold})
+    commands = [command for step in plan_steps(config) for command in step.make_commands()]
+    words = [list(command.argv[3:]) for command in commands if "launch.cli" in command.argv]
+    assert len(words) == (10 if out_of_fold else 8)  # two trainings begin with a check; only they run another program
+    for line in words:
+        _parser().parse_args(line)  # leaves with an exit status at a word that it does not know
