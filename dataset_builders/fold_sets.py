@@ -17,9 +17,11 @@ from dataset_builders.errors import DataError
 from dataset_builders.files import content_hash, file_sha256, write_json
 from dataset_builders.findings import Findings
 from dataset_builders.manifest import ManifestRow, read_manifest
+from dataset_builders.mining import read_target_probabilities
 from dataset_builders.sharegpt import register_datasets, write_sharegpt
+from dataset_builders.specialist import Choice, choose_examples
 from dataset_builders.split import in_turns, repeats_for_balance
-from dataset_builders.task_card import TaskCard
+from dataset_builders.task_card import BASE, TaskCard
 
 __all__ = ["FoldSet", "plan_fold_sets", "write_fold_sets"]
 
@@ -33,13 +35,16 @@ class FoldSet:
 
     Attributes:
         fold: The fold that is left out.
-        stem: ``<task>_fold<fold>``, with ``_copies`` behind it when augmented copies take part.
+        stage: The stage that is trained.
+        stem: ``<task>_fold<fold>`` for base, ``<task>_<specialist>_fold<fold>`` for a specialist, with ``_copies``
+            behind it when augmented copies take part.
         train: Rows of the training file in its order; a photo that is repeated for balance comes more than once.
         val: The labelled originals of the fold.
         fingerprint: Hash of what decides both files and the photos in them.
     """
 
     fold: int
+    stage: str
     stem: str
     train: tuple[ManifestRow, ...]
     val: tuple[ManifestRow, ...]
@@ -61,23 +66,30 @@ class FoldSet:
         return (folder / f"{self.train_name}.json", folder / f"{self.val_name}.json", folder / f"{self.stem}.json")
 
 
-def plan_fold_sets(dataset_dir: Path, card: TaskCard, *, with_copies: bool = False) -> list[FoldSet]:
+def plan_fold_sets(
+    dataset_dir: Path, card: TaskCard, *, with_copies: bool = False, choice: Choice | None = None
+) -> list[FoldSet]:
     """Decide for every fold of the manifest which rows its model sees, and check that none of them is left out.
 
-    Classes are balanced as in ``train.json``: the set that leaves out the fold of the split ``val`` has its very rows.
+    Classes of the base stage are balanced as in ``train.json``, a specialist's rows are chosen as for
+    ``<specialist>_train.json``: the set that leaves out the fold of the split ``val`` has the very rows of that file.
 
     Args:
         dataset_dir: A complete data set.
         card: Its task card.
         with_copies: Augmented copies take part, each as if it were its parent; their share of a class's rows is that
             of the augmentation. Without it, nothing but originals.
+        choice: The specialist, and what decides its rows; the base stage when None. Its predictions should be
+            out-of-fold too: a base model that was trained on a photo finds it easier than it is.
 
     Returns:
         One set a fold, by ascending fold.
 
     Raises:
+        ConfigError: The card has no such specialist.
         DataError: The data set is incomplete, of another task, has no training photos or no copies to take part, a
-            class is left without a training photo, or a fold's photo, copy or near-duplicate is in its training set.
+            class is left without a training photo, or a fold's photo, copy or near-duplicate is in its training set;
+            or nothing can be mined from the specialist's predictions.
     """
     build = read_marker(dataset_dir)
     check_task(dataset_dir, build, card)
@@ -95,12 +107,21 @@ def plan_fold_sets(dataset_dir: Path, card: TaskCard, *, with_copies: bool = Fal
         _check_apart(fold, train, [row for row in fitted if row.fold == fold], findings)
         _check_classes(fold, train, card, findings)
     findings.raise_if_any(DataError, f"{dataset_dir}: the folds cannot be trained apart")
+    probabilities: dict[str, float] = {}
+    if choice is not None:
+        probabilities, _ = read_target_probabilities(choice.predictions_dirs, card, card.specialist(choice.stage))
     sets = []
     for fold, train in train_of.items():
-        repeats_N = _repeats(train, build, card, with_copies=with_copies)
+        if choice is None:
+            examples = in_turns(train, _repeats(train, build, card, with_copies=with_copies))
+        else:
+            specialist = card.specialist(choice.stage)
+            examples, _ = choose_examples(train, probabilities, specialist, seed=choice.seed, rows=choice.rows)
         val = tuple(row for row in usable if row.fold == fold and row.parent is None)
-        stem = f"{card.task}_fold{fold}{'_copies' if with_copies else ''}"
-        sets.append(_fold_set(fold, stem, tuple(in_turns(train, repeats_N)), val, card))
+        prefix = card.task if choice is None else f"{card.task}_{choice.stage}"
+        stem = f"{prefix}_fold{fold}{'_copies' if with_copies else ''}"
+        stage = BASE if choice is None else choice.stage
+        sets.append(_fold_set(fold, stage, stem, tuple(examples), val, card))
     return sets
 
 
@@ -110,14 +131,13 @@ def write_fold_sets(dataset_dir: Path, card: TaskCard, sets: Sequence[FoldSet]) 
     Each set has a marker, written last. ``folds/dataset_info.json`` registers all sets that are there; image paths are
     relative to the data set directory, so trainings need ``media_dir`` beside ``dataset_dir``.
     """
-    stage = card.stages[0]
     for fold_set in sets:
         train, val, marker = fold_set.files(dataset_dir)
         if _is_complete(fold_set, train, val, marker):
             continue
         marker.unlink(missing_ok=True)
-        write_sharegpt(train, fold_set.train, card, stage)
-        write_sharegpt(val, fold_set.val, card, stage)
+        write_sharegpt(train, fold_set.train, card, fold_set.stage)
+        write_sharegpt(val, fold_set.val, card, fold_set.stage)
         content = {
             "fingerprint": fold_set.fingerprint,
             "fold": fold_set.fold,
@@ -127,7 +147,7 @@ def write_fold_sets(dataset_dir: Path, card: TaskCard, sets: Sequence[FoldSet]) 
         }
         write_json(marker, content)
     folder = dataset_dir / FOLDS
-    files = sorted(path for kind in ("train", "val") for path in folder.glob(f"{card.task}_fold*_{kind}.json"))
+    files = sorted(path for kind in ("train", "val") for path in folder.glob(f"{card.task}_*_{kind}.json"))
     register_datasets(folder, {path.stem: path.name for path in files})
 
 
@@ -166,9 +186,8 @@ def _repeats(
 
 
 def _fold_set(
-    fold: int, stem: str, train: tuple[ManifestRow, ...], val: tuple[ManifestRow, ...], card: TaskCard
+    fold: int, stage: str, stem: str, train: tuple[ManifestRow, ...], val: tuple[ManifestRow, ...], card: TaskCard
 ) -> FoldSet:
-    stage = card.stages[0]
     fingerprint = content_hash(
         {
             "version": _VERSION,
@@ -177,7 +196,7 @@ def _fold_set(
             "rows": [[[row.sample_id, row.image, row.sha256, row.label] for row in rows] for rows in (train, val)],
         }
     )
-    return FoldSet(fold, stem, train, val, fingerprint)
+    return FoldSet(fold, stage, stem, train, val, fingerprint)
 
 
 def _counts(rows: Sequence[ManifestRow], card: TaskCard) -> dict[str, Any]:

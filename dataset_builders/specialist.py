@@ -20,9 +20,27 @@ from dataset_builders.sharegpt import write_sharegpt
 from dataset_builders.split import in_turns, repeat_evenly
 from dataset_builders.task_card import Specialist, TaskCard
 
-__all__ = ["SpecialistResult", "build_specialist"]
+__all__ = ["Choice", "SpecialistResult", "build_specialist", "choose_examples"]
 
 _VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What decides which photos a specialist is trained on.
+
+    Attributes:
+        stage: Name of the specialist.
+        predictions_dirs: Complete predictions of the base stage which hold training photos, best out-of-fold ones.
+        seed: Decides the random negatives and which photos come once more than others.
+        rows: Rows of the training set; photos are repeated evenly to fill them. None, or too few to hold every
+            positive, takes every positive once and as many negatives as the card asks for, or all.
+    """
+
+    stage: str
+    predictions_dirs: tuple[Path, ...]
+    seed: int = 0
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +56,7 @@ class SpecialistResult:
     fresh: bool
 
 
-def build_specialist(
-    dataset_dir: Path,
-    card: TaskCard,
-    stage: str,
-    predictions_dirs: Sequence[Path],
-    *,
-    seed: int = 0,
-    rows: int | None = None,
-) -> SpecialistResult:
+def build_specialist(dataset_dir: Path, card: TaskCard, choice: Choice) -> SpecialistResult:
     """Write ``<stage>_train.json``, ``<stage>_val.json`` and the marker ``<stage>.json``.
 
     Training photos come from the split ``train`` alone, validation photos are those of the split ``val``. The ratio of
@@ -55,21 +65,18 @@ def build_specialist(
     Args:
         dataset_dir: A complete data set.
         card: The task card.
-        stage: Name of the specialist.
-        predictions_dirs: Complete predictions of the base stage which hold training photos, best out-of-fold ones.
-        seed: Decides the random negatives and which photos come once more than others.
-        rows: Rows of ``<stage>_train.json``; photos are repeated evenly to fill them. None, or too few to hold
-            every positive, takes every positive once and as many negatives as the card asks for, or all.
+        choice: What decides which photos are in it.
 
     Raises:
         ConfigError: The card has no such specialist.
         DataError: The data set or the predictions are incomplete or of another task, or a class has no photo.
     """
+    stage = choice.stage
     specialist = card.specialist(stage)
     marker_path = dataset_dir / f"{stage}.json"
     build = read_marker(dataset_dir)
     check_task(dataset_dir, build, card)
-    probabilities, prediction_hashes = read_target_probabilities(predictions_dirs, card, specialist)
+    probabilities, prediction_hashes = read_target_probabilities(choice.predictions_dirs, card, specialist)
     fingerprint = content_hash(
         {
             "version": _VERSION,
@@ -77,8 +84,8 @@ def build_specialist(
             "stage": stage,
             "card": card.model_dump(mode="json"),
             "predictions": prediction_hashes,
-            "seed": seed,
-            "rows": rows,
+            "seed": choice.seed,
+            "rows": choice.rows,
         }
     )
     names = [f"{stage}_{split}.json" for split in ("train", "val")]
@@ -88,15 +95,14 @@ def build_specialist(
     usable = [row for row in read_manifest(dataset_dir) if row.usable]
     train = [row for row in usable if row.split == "train"]
     val = [row for row in usable if row.split == "val"]
-    chosen, repeats, counts = _select(train, probabilities, specialist, seed=seed, rows=rows)
-    examples = in_turns(chosen, repeats)
+    examples, counts = choose_examples(train, probabilities, specialist, seed=choice.seed, rows=choice.rows)
     write_sharegpt(dataset_dir / names[0], examples, card, stage)
     write_sharegpt(dataset_dir / names[1], val, card, stage)
     marker = {
         "fingerprint": fingerprint,
         "stage": stage,
         "targets": list(specialist.targets),
-        "seed": seed,
+        "seed": choice.seed,
         "train": {**counts, "rows": len(examples)},
         "val": _val_counts(val, specialist),
         "files": {name: file_sha256(dataset_dir / name) for name in names},
@@ -117,15 +123,29 @@ def _complete(dataset_dir: Path, marker_path: Path, names: Sequence[str], finger
     return marker if whole else None
 
 
-def _select(
+def choose_examples(
     train: Sequence[ManifestRow],
     probabilities: dict[str, float],
     specialist: Specialist,
     *,
     seed: int,
     rows: int | None,
-) -> tuple[list[ManifestRow], list[int], dict[str, int]]:
-    """Choose photos and how often each comes: positives first, then hard and random negatives."""
+) -> tuple[list[ManifestRow], dict[str, int]]:
+    """Choose the rows of a training set: all positives, mined and random negatives.
+
+    Args:
+        train: Labelled rows that may be trained on.
+        probabilities: Sample id → the base model's probability of the targets, for the negatives that can be mined.
+        specialist: Targets, ratio of the classes and share of mined negatives.
+        seed: As in ``Choice``.
+        rows: As in ``Choice``.
+
+    Returns:
+        The rows in the order of the training set, repeated ones more than once, and the counts.
+
+    Raises:
+        DataError: A class has no photo, or no negative has a probability.
+    """
     rng = np.random.default_rng(seed)
     positives = [row for row in train if row.label in specialist.targets]
     negatives = [row for row in train if row.label not in specialist.targets]
@@ -152,7 +172,7 @@ def _select(
         "negative_rows": negative_rows,
         "negatives_without_prediction": len(negatives) - known,
     }
-    return [*positives, *hard, *random], repeats, counts
+    return in_turns([*positives, *hard, *random], repeats), counts
 
 
 def _sizes(positives: int, negatives: int, ratio: float, rows: int | None) -> tuple[int, int]:

@@ -29,7 +29,7 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 SignKind = Literal["warning_triangle", "e_bike_ban", "exit"]
 
 # A specialist's files are <name>.json, <name>_train.json and <name>_val.json, beside those of the build.
-_TAKEN_NAMES = frozenset({BASE, "train", "val", "test", "build", "build_unverified", "dataset_info"})
+_TAKEN_NAMES = frozenset({BASE, "train", "val", "test", "build", "build_unverified", "dataset_info", "out_of_fold"})
 _TAKEN_ENDINGS = ("_train", "_val")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fusion.bootstrap import resample_confusions
 from fusion.metrics import weighted_f1
 
-__all__ = ["assign_folds", "gains_more_than_its_error"]
+__all__ = ["assign_folds", "gains_more_than_its_error", "resample_gain"]
 
 Ints = NDArray[np.int64]
 
@@ -38,6 +38,21 @@ def assign_folds(keys: Sequence[str], labels_N: Ints, *, folds: int, seed: int) 
     return fold_G[group_N]
 
 
+def resample_gain(
+    labels_N: Ints,
+    before_N: Ints,
+    after_N: Ints,
+    weights_K: NDArray[np.float64],
+    *,
+    resamples: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """How much the weighted F1 rises from ``before_N`` to ``after_N`` in each paired resample, shape (R,)."""
+    drawn = resample_confusions(labels_N, [before_N, after_N], len(weights_K), resamples=resamples, rng=rng)
+    before_R, after_R = weighted_f1(drawn, weights_K)
+    return after_R - before_R
+
+
 def gains_more_than_its_error(
     labels_N: Ints,
     before_N: Ints,
@@ -48,7 +63,5 @@ def gains_more_than_its_error(
     rng: np.random.Generator,
 ) -> bool:
     """Whether the weighted F1 rises from ``before_N`` to ``after_N`` by more than one bootstrap standard error."""
-    drawn = resample_confusions(labels_N, [before_N, after_N], len(weights_K), resamples=resamples, rng=rng)
-    before_R, after_R = weighted_f1(drawn, weights_K)
-    gain_R = after_R - before_R
+    gain_R = resample_gain(labels_N, before_N, after_N, weights_K, resamples=resamples, rng=rng)
     return float(gain_R.mean()) > float(gain_R.std())

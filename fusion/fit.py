@@ -27,6 +27,7 @@ from fusion.coefficient import log_coefficient, multiply_all
 from fusion.coefficient_fit import CAPS, EXPONENTS, choose_coefficients, family
 from fusion.cross_fit import assign_folds, gains_more_than_its_error
 from fusion.decision import fit_offsets
+from fusion.guard import GUARD_LEVEL, Guard, judge_fusion
 from fusion.systems import SYSTEMS, Parameters, SpecialistParameters, apply_parameters
 
 __all__ = ["Calibration", "Decision", "Fit", "FitRows", "FitSettings", "Target", "fit", "fit_parameters"]
@@ -44,7 +45,9 @@ class FitSettings(BaseModel):
         caps: Caps that are tried.
         folds: Folds of the cross-fitting, >= 2.
         decision: ``auto`` takes the decision rule where its cross-fitted gain over argmax exceeds one standard error.
-        resamples: Bootstrap resamples behind that standard error.
+        guard_level: Two-sided level of the interval by which the guard holds fusion back, see ``fusion.guard``.
+        force_fusion: Submit fused whatever the guard says.
+        resamples: Bootstrap resamples behind standard errors and intervals.
         seed: Seed of folds and resamples.
         alpha: Share of photos whose true label the prediction sets may leave out, in (0, 1).
     """
@@ -55,6 +58,8 @@ class FitSettings(BaseModel):
     caps: tuple[Annotated[float, Field(gt=1)], ...] = CAPS
     folds: Annotated[int, Field(ge=2)] = 5
     decision: Literal["auto", "argmax", "rule"] = "auto"
+    guard_level: Annotated[float, Field(gt=0, lt=1)] = GUARD_LEVEL
+    force_fusion: bool = False
     resamples: Annotated[int, Field(ge=2)] = 2000
     seed: Annotated[int, Field(ge=0)] = 0
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -126,6 +131,7 @@ class Fit:
         cross_fitted: Class index of every row by system, from parameters fitted without the row's fold; in the order
             of the rows that were given.
         fused_logps_NK: The fused log-probabilities behind them.
+        guard: Whether fusion pays on the cross-fitted rows.
         calibration: Reliability by stage (a specialist's is weighted to its training prior; absent without second
             looks).
         notes: What the user should know about the fit.
@@ -135,6 +141,7 @@ class Fit:
     decisions: dict[str, Decision]
     cross_fitted: dict[str, Ints]
     fused_logps_NK: Floats
+    guard: Guard
     calibration: dict[str, Calibration]
     notes: tuple[str, ...]
 
@@ -168,12 +175,24 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
         for name in SYSTEMS:
             cross_fitted[name][held_out] = applied.labels[name]
     decisions = _choose_decisions(ordered.labels_N, cross_fitted, target, settings, honest=folds >= 2)
+    guard = judge_fusion(
+        ordered.labels_N,
+        cross_fitted,
+        target.weights_K,
+        decision=decisions["fused"],
+        honest=folds >= 2,
+        level=settings.guard_level,
+        forced=settings.force_fusion,
+        resamples=settings.resamples,
+        rng=np.random.default_rng([settings.seed, len(decisions)]),
+    )
     back = np.argsort(order, kind="stable")
     return Fit(
         parameters=parameters,
         decisions=decisions,
         cross_fitted={name: labels[back] for name, labels in cross_fitted.items()},
         fused_logps_NK=fused_logps_NK[back],
+        guard=guard,
         calibration=_calibration(ordered, target, parameters),
         notes=tuple(notes),
     )

@@ -1,4 +1,4 @@
-"""The fusion step: fit on validation photos, answer the test photos, write everything that the next steps read."""
+"""The fusion step: fit on held-out photos, answer the test photos, write everything that the next steps read."""
 
 from __future__ import annotations
 
@@ -13,36 +13,23 @@ import pyarrow as pa
 from dataset_builders.dataset_dir import read_marker
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.files import content_hash, write_json, write_text
-from dataset_builders.task_card import TaskCard
+from dataset_builders.task_card import BASE, TaskCard
 from fusion.decisions_table import write_decisions
 from fusion.fit import Fit, FitRows, FitSettings, Target, fit
 from fusion.fusion_model import MODEL_NAME, FittedOn, FusionModel, SecondLooks
+from fusion.held_out import HeldOut, read_held_out
 from fusion.predictions import Predictions, read_predictions
+from fusion.report import closing_notes, format_report, score_systems
 from fusion.review import Review, fit_review, format_review, review_rows, write_review
-from fusion.rows import UNLABELLED, Rows, read_rows
-from fusion.score_table import format_differences, format_systems
-from fusion.scores import compare_systems
+from fusion.rows import UNLABELLED, Rows, read_manifest_columns, read_rows
 from fusion.submission import write_submission
 from fusion.systems import UNDECIDED, Applied
 
-__all__ = ["SUBMISSION_NAME", "Fallback", "FuseResult", "fuse"]
+__all__ = ["SCORE_NAME", "SUBMISSION_NAME", "Fallback", "FuseResult", "fuse"]
 
 SUBMISSION_NAME = "b-submit.txt"
+SCORE_NAME = "score.json"
 FALLBACK_NAME = "fallback.txt"
-# System and rival of every difference that is printed: like with like, then what the decision rule itself brings.
-PAIRS = (
-    ("override_argmax", "base_argmax"),
-    ("fused_argmax", "base_argmax"),
-    ("fused_argmax", "override_argmax"),
-    ("override_rule", "base_rule"),
-    ("fused_rule", "base_rule"),
-    ("fused_rule", "override_rule"),
-    ("base_rule", "base_argmax"),
-)
-LEGEND = """\
-argmax: the most probable label. rule: class offsets fitted on validation photos for the score, base and fused alike.
-hard override: where a specialist says positive, the label becomes its target; otherwise that of base only.
-* is what is submitted. Photos that base could not read count with the fallback label in every system."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ class FuseResult:
 
     Attributes:
         model: The fitted fusion.
-        scores: Contents of ``scores.json``.
+        scores: Contents of ``score.json``.
         table: Contents of ``scores.txt``.
         submissions: Submission file by test source.
         fallbacks: Test photos that were answered by the fallback label.
@@ -82,10 +69,11 @@ def fuse(
     specialist_dirs: Mapping[str, str | Path],
     out: str | Path,
     *,
+    out_of_fold: str | Path | None = None,
     submit_source: str | None = None,
     settings: FitSettings = FitSettings(),  # noqa: B008 - frozen
 ) -> FuseResult:
-    """Fit on the validation rows of a data set, decide for its test rows and write the fusion directory.
+    """Fit on held-out rows of a data set, decide for its test rows and write the fusion directory.
 
     Args:
         dataset_dir: Data set directory with its manifest.
@@ -94,6 +82,8 @@ def fuse(
         specialist_dirs: Predictions of at least one specialist of the card, by name; photos that a specialist did not
             see keep the coefficient 1.
         out: Fusion directory, see ``docs/contracts.md``; ``fusion.json`` is written last.
+        out_of_fold: Directory with a sub-directory for base and for each specialist, made by ``riskfuse out-of-fold``:
+            fusion is then fitted on the photos of all folds that every stage has, and not on the split val alone.
         submit_source: Test source of ``b-submit.txt``; the last one in the manifest when None. Every other source
             gets ``submit-<source>.txt``.
         settings: Grids, folds, decision and seed.
@@ -105,10 +95,19 @@ def fuse(
     dataset_dir, out = Path(dataset_dir), Path(out)
     base = read_predictions(base_dir, tuple(a.id for a in card.answers(card.stages[0])))
     specialists = _read_specialists(card, specialist_dirs)
-    rows, notes = read_rows(dataset_dir, card, base, specialists)
-    fingerprints = tuple(predictions.fingerprint for predictions in (base, *specialists.values()))
+    held_out: dict[str, HeldOut] = {}
+    if out_of_fold is not None:
+        manifest = read_manifest_columns(dataset_dir)
+        stages = {BASE: base, **specialists}
+        held_out = {name: read_held_out(out_of_fold, name, main, manifest, card) for name, main in stages.items()}
+        base, *others = (found.predictions for found in held_out.values())
+        specialists = dict(zip(specialists, others, strict=True))
+    folds = frozenset.intersection(*(found.folds for found in held_out.values())) if held_out else frozenset()
+    rows, notes = read_rows(dataset_dir, card, base, specialists, folds=folds)
     names = tuple(specialists)
-    del base, specialists  # rows hold what is needed; of a million photos, each copy counts
+    fingerprints = tuple(predictions.fingerprint for predictions in (base, *specialists.values()))
+    held_out_fingerprints = {name: found.fingerprint for name, found in held_out.items()}
+    del base, specialists, held_out  # rows hold what is needed; of a million photos, each copy counts
     is_test = rows.column("split") == "test"
     sources = tuple(dict.fromkeys(rows.column("source")[is_test].tolist()))
     if not sources:
@@ -117,27 +116,28 @@ def fuse(
     if submit_source not in sources:
         raise ConfigError(f"no test source {submit_source!r} in {dataset_dir}; it has {', '.join(sources)}")
     usable = (rows.labels_N != UNLABELLED) & rows.answered
-    validation, test = rows.take(~is_test & usable), rows.take(is_test)
+    labelled, test = rows.take(~is_test & usable), rows.take(is_test)
     del rows
     if left_out := int((~is_test & ~usable).sum()):
-        notes.append(f"{left_out} validation photos without a label or a base prediction were left out of the fit")
-    if not len(validation):
+        notes.append(f"{left_out} photos without a label or a base prediction were left out of the fit")
+    if not len(labelled):
         raise DataError(
             f"{dataset_dir}: no labelled validation photo that the base model could read, so nothing can be fitted; "
             f"predict the split val into {base_dir}"
         )
     target = _target(dataset_dir, card, names)
-    fitted = fit(_fit_rows(validation), target, settings)
-    model = _model(card, fitted, validation, target, fingerprints, settings, tuple(notes))
+    fitted = fit(_fit_rows(labelled), target, settings)
+    model = _model(card, fitted, labelled, target, fingerprints, held_out_fingerprints, settings, tuple(notes))
     applied = model.apply(test.base_logps_NK, test.looks_SN2)
     review = review_rows(
         card, model.review, test, applied, model.submitted, resamples=settings.resamples, seed=settings.seed
     )
-    scores = _scores(card, model, validation, fitted, test, applied, sources, settings) | {"review": review.figures}
+    scores = score_systems(card, model, labelled, fitted, test, applied, sources, settings)
+    scores |= {"review": review.figures}
     result = FuseResult(
         model=model,
         scores=scores,
-        table=_table(scores),
+        table=f"{format_report(scores, model)}\n{format_review(review.figures)}\n",
         submissions=_submission_paths(out, sources, submit_source),
         fallbacks=_fallbacks(test),
         notes=model.notes,
@@ -189,13 +189,13 @@ def _marker_name(specialist: str) -> str:
     return f"{specialist}.json"
 
 
-def _fit_rows(validation: Rows) -> FitRows:
+def _fit_rows(labelled: Rows) -> FitRows:
     return FitRows(
-        keys=_keys(validation),
-        sample_ids=validation.column("sample_id").tolist(),
-        labels_N=validation.labels_N,
-        base_logps_NK=validation.base_logps_NK,
-        looks_SN2=validation.looks_SN2,
+        keys=_keys(labelled),
+        sample_ids=labelled.column("sample_id").tolist(),
+        labels_N=labelled.labels_N,
+        base_logps_NK=labelled.base_logps_NK,
+        looks_SN2=labelled.looks_SN2,
     )
 
 
@@ -208,13 +208,33 @@ def _keys(rows: Rows) -> list[str]:
 def _model(
     card: TaskCard,
     fitted: Fit,
-    validation: Rows,
+    labelled: Rows,
     target: Target,
     fingerprints: tuple[str, ...],
+    held_out: Mapping[str, str],
     settings: FitSettings,
     notes: tuple[str, ...],
 ) -> FusionModel:
-    pairs = sorted(zip(validation.column("sample_id").tolist(), validation.labels_N.tolist(), strict=True))
+    pairs = sorted(zip(labelled.column("sample_id").tolist(), labelled.labels_N.tolist(), strict=True))
+    fitted_on = FittedOn(
+        mode="out of fold" if held_out else "one split",
+        rows=len(labelled),
+        rows_hash=content_hash(pairs),
+        task_hash=content_hash(card.model_dump(mode="json")),
+        base_fingerprint=fingerprints[0],
+        second_looks={
+            name: SecondLooks(
+                rows=int(labelled.second_looks_SN[s].sum()),
+                positives=int(target.targets_SK[s, labelled.labels_N].sum()),
+                fingerprint=fingerprints[1 + s],
+                prior_source="fitted" if target.priors[s] is None else _marker_name(name),
+            )
+            for s, name in enumerate(target.names)
+        },
+        held_out=dict(held_out),
+        seed=settings.seed,
+        folds=settings.folds,
+    )
     return FusionModel(
         task=card.task,
         labels=card.label_ids,
@@ -223,85 +243,18 @@ def _model(
         decisions=fitted.decisions,
         review=fit_review(
             fitted.fused_logps_NK,
-            validation.labels_N,
-            _keys(validation),
+            labelled.labels_N,
+            _keys(labelled),
             np.logical_or.reduce(target.targets_SK),
             alpha=settings.alpha,
             folds=settings.folds,
             seed=settings.seed,
         ),
+        guard=fitted.guard,
         calibration=fitted.calibration,
-        fitted_on=FittedOn(
-            rows=len(validation),
-            rows_hash=content_hash(pairs),
-            task_hash=content_hash(card.model_dump(mode="json")),
-            base_fingerprint=fingerprints[0],
-            second_looks={
-                name: SecondLooks(
-                    rows=int(validation.second_looks_SN[s].sum()),
-                    positives=int(target.targets_SK[s, validation.labels_N].sum()),
-                    fingerprint=fingerprints[1 + s],
-                    prior_source="fitted" if target.priors[s] is None else _marker_name(name),
-                )
-                for s, name in enumerate(target.names)
-            },
-            seed=settings.seed,
-            folds=settings.folds,
-        ),
-        notes=(*notes, *fitted.notes),
+        fitted_on=fitted_on,
+        notes=(*notes, *fitted.notes, *closing_notes(fitted_on, fitted.guard)),
     )
-
-
-def _scores(
-    card: TaskCard,
-    model: FusionModel,
-    validation: Rows,
-    fitted: Fit,
-    test: Rows,
-    applied: Applied,
-    sources: tuple[str, ...],
-    settings: FitSettings,
-) -> dict[str, Any]:
-    """Scores on the cross-fitted validation rows and on every test source that has labels."""
-    fallback = card.label_ids.index(card.fallback)
-
-    def compare(labels: np.ndarray, systems: dict[str, np.ndarray]) -> dict[str, Any]:
-        answered = {name: np.where(found == UNDECIDED, fallback, found) for name, found in systems.items()}
-        return compare_systems(
-            labels,
-            answered,
-            PAIRS,
-            label_ids=card.label_ids,
-            weights_K=np.array([label.weight for label in card.labels]),
-            resamples=settings.resamples,
-            seed=settings.seed,
-        )
-
-    of_source = test.column("source")
-    tests: dict[str, Any] = {}
-    for source in sources:
-        here = of_source == source
-        labelled = here & (test.labels_N != UNLABELLED)
-        if labelled.any():
-            found = compare(test.labels_N[labelled], {name: x[labelled] for name, x in applied.labels.items()})
-            tests[source] = {"of": int(here.sum()), **found}
-    return {
-        "task": card.task,
-        "submitted": model.submitted,
-        "validation": compare(validation.labels_N, fitted.cross_fitted),
-        "test": tests,
-    }
-
-
-def _table(scores: dict[str, Any]) -> str:
-    """Test sources where labels are known; the validation rows first, as what an unlabelled test leaves one with."""
-    validation = scores["validation"]
-    title = f"validation, cross-fitted: {validation['rows']} photos, each decided by parameters fitted without its fold"
-    parts = [format_systems(title, validation, scores["submitted"]), format_differences(validation)]
-    for source, found in scores["test"].items():
-        title = f"test source {source}: {found['rows']} labelled of {found['of']} photos"
-        parts += [format_systems(title, found, scores["submitted"]), format_differences(found)]
-    return "\n\n".join([*parts, LEGEND, format_review(scores["review"])]) + "\n"
 
 
 def _fallbacks(test: Rows) -> tuple[Fallback, ...]:
@@ -328,7 +281,7 @@ def _write(
     write_decisions(out, card, list(result.model.targets), test, applied, pa.array(labels))
     write_review(out, card, review, test, applied, list(result.model.targets))
     write_text(out / "scores.txt", result.table)
-    write_json(out / "scores.json", result.scores)
+    write_json(out / SCORE_NAME, result.scores)
     result.model.save(out / MODEL_NAME)
 
 

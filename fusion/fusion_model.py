@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dataset_builders.errors import DataError
 from dataset_builders.files import write_json
 from fusion.fit import Calibration, Decision
+from fusion.guard import Guard
 from fusion.review import ReviewModel
 from fusion.systems import Applied, Parameters, apply_parameters
 
@@ -43,22 +44,26 @@ class FittedOn(BaseModel):
     """Where the parameters come from.
 
     Attributes:
-        rows: Labelled validation rows that the base model answered.
+        mode: ``one split``, the validation split alone; or ``out of fold``, all folds with held-out models.
+        rows: Labelled rows that the base model answered.
         rows_hash: SHA-256 of their sample ids and labels.
         task_hash: SHA-256 of the task card.
         base_fingerprint: Of the base model's predictions.
         second_looks: By specialist.
+        held_out: Hash of the fingerprints of the folds' predictions, by stage; empty when fitted on one split.
         seed: Seed of the cross-fitting and of all intervals.
         folds: Folds of the cross-fitting.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    mode: Literal["one split", "out of fold"]
     rows: Annotated[int, Field(ge=1)]
     rows_hash: str
     task_hash: str
     base_fingerprint: str
     second_looks: dict[str, SecondLooks]
+    held_out: dict[str, str]
     seed: int
     folds: int
 
@@ -74,6 +79,7 @@ class FusionModel(BaseModel):
         parameters: Temperatures, coefficients, offsets.
         decisions: Chosen decision of ``base`` and of ``fused``.
         review: Calibrator of the fused probabilities and thresholds of the prediction sets.
+        guard: Whether fusion pays, and so whether fused or base is submitted.
         calibration: Reliability on the rows of the fit, by stage.
         fitted_on: Where the parameters come from.
         notes: What the user should know about the fit.
@@ -88,6 +94,7 @@ class FusionModel(BaseModel):
     parameters: Parameters
     decisions: dict[str, Decision]
     review: ReviewModel
+    guard: Guard
     calibration: dict[str, Calibration]
     fitted_on: FittedOn
     notes: tuple[str, ...] = ()
@@ -108,7 +115,8 @@ class FusionModel(BaseModel):
     @property
     def submitted(self) -> str:
         """Name of the system whose labels are submitted."""
-        return f"fused_{self.decisions['fused']}"
+        system = "fused" if self.guard.submits_fused else "base"
+        return f"{system}_{self.decisions[system]}"
 
     @property
     def targets_SK(self) -> NDArray[np.bool_]:  # noqa: N802 - an array's name carries its axes

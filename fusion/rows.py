@@ -5,7 +5,7 @@ Columns, not row objects: a million photos fit in a few hundred megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from dataset_builders.manifest import MANIFEST_NAME, OK
 from dataset_builders.task_card import TaskCard
 from fusion.predictions import Predictions
 
-__all__ = ["UNLABELLED", "Rows", "read_rows"]
+__all__ = ["UNLABELLED", "Rows", "read_manifest_columns", "read_rows"]
 
 UNLABELLED = -1
-COLUMNS = ("sample_id", "source", "name", "position", "label", "split", "group", "status", "reason")
+COLUMNS = ("sample_id", "source", "name", "position", "label", "split", "fold", "group", "parent", "status", "reason")
 REPEATED = ("source", "split")  # few distinct texts; an object for each of a million rows takes 80 MB
 
 
@@ -81,12 +81,24 @@ class Rows:
 
 
 def read_rows(
-    dataset_dir: str | Path, card: TaskCard, base: Predictions, specialists: Mapping[str, Predictions]
+    dataset_dir: str | Path,
+    card: TaskCard,
+    base: Predictions,
+    specialists: Mapping[str, Predictions],
+    *,
+    folds: Collection[int] = (),
 ) -> tuple[Rows, list[str]]:
     """Read the validation and test rows of a data set directory and join all models' predictions.
 
     A photo that is in the data set must have a row of the base model: leaving it out would shorten the submission.
     A specialist may look at some photos only.
+
+    Args:
+        dataset_dir: Data set directory.
+        card: The task.
+        base: The base model's predictions.
+        specialists: Those of the specialists.
+        folds: Training photos of these folds are read too, without augmented copies.
 
     Returns:
         The rows, and notes for the user about what is incomplete but allowed.
@@ -96,8 +108,8 @@ def read_rows(
             without a base prediction.
     """
     path = Path(dataset_dir) / MANIFEST_NAME
-    table = _read_table(path)
-    wanted = pc.is_in(table["split"], value_set=pa.array(["val", "test"]))
+    table = read_manifest_columns(dataset_dir)
+    wanted = _wanted(table, folds)
     keep = wanted.to_numpy().astype(bool)
     base_at, *looks_at = (_find(predictions, table, path)[keep] for predictions in (base, *specialists.values()))
     table = table.filter(wanted).combine_chunks()
@@ -109,7 +121,7 @@ def read_rows(
         names = sample_ids.filter(pa.array(lost)).to_pylist()
         raise DataError(
             f"{base.directory}: {len(names)} photos of {path} have no row; run `riskfuse predict` on the splits "
-            f"val and test: {', '.join(names[:10])}"
+            f"val and test{', and `riskfuse out-of-fold` on the folds' if folds else ''}: {', '.join(names[:10])}"
         )
     reasons = pc.binary_join_element_wise("quarantined", table["reason"], ": ")
     base_errors = _flat(pc.if_else(pa.array(usable), base_errors, reasons))
@@ -126,13 +138,30 @@ def read_rows(
     return Rows(table, labels_N, base_logps, looks_SN2, base_errors, tuple(look_errors)), notes
 
 
-def _read_table(path: Path) -> pa.Table:
+def read_manifest_columns(dataset_dir: str | Path) -> pa.Table:
+    """Read the columns of the manifest that fusion needs, see ``COLUMNS``.
+
+    Raises:
+        DataError: There is no manifest, or it lacks a column.
+    """
+    path = Path(dataset_dir) / MANIFEST_NAME
     if not path.is_file():
         raise DataError(f"{path}: no such file; make the data set with `riskfuse build CONFIG.yaml`")
     missing = [name for name in COLUMNS if name not in pq.read_schema(path).names]
     if missing:
         raise DataError(f"{path}: lacks the columns {', '.join(missing)}; run `riskfuse build` again")
     return pq.read_table(path, columns=list(COLUMNS))
+
+
+def _wanted(table: pa.Table, folds: Collection[int]) -> pa.ChunkedArray:
+    """Validation and test rows, and originals among the training rows of the folds."""
+    wanted = pc.is_in(table["split"], value_set=pa.array(["val", "test"]))
+    if not folds:
+        return wanted
+    held_out = pc.and_(
+        pc.is_in(table["fold"], value_set=pa.array(sorted(folds), pa.int8())), pc.is_null(table["parent"])
+    )
+    return pc.or_(wanted, held_out)
 
 
 def _find(predictions: Predictions, table: pa.Table, path: Path) -> NDArray[np.int64]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fusion.systems import SYSTEMS
+
 __all__ = ["align", "format_differences", "format_systems"]
 
 NAMES = {"base": "base only", "override": "hard override", "fused": "fused"}
@@ -79,7 +81,7 @@ def _span(bounds: Sequence[float], spec: str) -> str:
 def _split(name: str) -> tuple[str, str]:
     """A system's name for people and its decision; a name that is none of ours stands as it is."""
     system, _, decision = name.partition("_")
-    return (NAMES[system], decision) if system in NAMES else (name, "")
+    return (NAMES[system], decision) if name in SYSTEMS else (name, "")
 
 
 def align(table: Sequence[Sequence[str]], left: int) -> str:

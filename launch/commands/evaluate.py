@@ -1,4 +1,4 @@
-"""``riskfuse evaluate``: score any submission against labels."""
+"""``riskfuse evaluate``: score any submission against labels, or compare several."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataset_builders.task_card import load_task_card
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
-HELP = "score a submission against a labelled list: score, F1 of every class, intervals, levels to beat"
+HELP = "score submissions against a labelled list: score, F1 of every class, intervals, levels to beat, differences"
 EXAMPLE = (
     "riskfuse evaluate runs/board/fusion/b-submit.txt data/scenes/board_b.txt --task recipes/tasks/corridor.yaml --json"
 )
@@ -16,8 +16,13 @@ EXAMPLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("submission", help="name<TAB>label, exactly the names of the labelled list in its order")
-    parser.add_argument("labels", help="labelled list: name<TAB>label")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="SUBMISSION",
+        help="name<TAB>label, exactly the names of the labelled list in its order; all are compared with the first",
+    )
+    parser.add_argument("--labels", help="labelled list: name<TAB>label (default: the last one of the files)")
     parser.add_argument("--task", required=True, help="task card")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (default 2000)")
@@ -30,15 +35,20 @@ def run(args: argparse.Namespace) -> int:
 
     from dataset_builders.errors import ConfigError
     from fusion.evaluate import evaluate
-    from fusion.score_table import format_systems
+    from fusion.score_table import format_differences, format_systems
 
     if args.resamples < 2:
         raise ConfigError(f"--resamples must be at least 2, got {args.resamples}")
+    submissions, labels = (args.files, args.labels) if args.labels else (args.files[:-1], args.files[-1])
+    if not submissions:
+        raise ConfigError(f"{labels}: one file is too few; give a submission and the labelled list")
     card = load_task_card(args.task)
-    scores = evaluate(args.submission, args.labels, card, resamples=args.resamples, seed=args.seed)
+    scores = evaluate(submissions, labels, card, resamples=args.resamples, seed=args.seed)
     if args.json:
         print(json.dumps({"task": card.task, **scores}, ensure_ascii=False))
     else:
-        title = f"{args.submission}: {scores['rows']} photos, at most {scores['max_score']:g}"
+        title = f"{', '.join(submissions)}: {scores['rows']} photos, at most {scores['max_score']:g}"
         print(format_systems(title, scores))
+        if scores["differences"]:
+            print(f"\n{format_differences(scores)}")
     return 0

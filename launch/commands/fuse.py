@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="predictions of a specialist on the same splits; once for each, by its name in the task card (which may "
         "be left out when there is only one)",
     )
+    parser.add_argument(
+        "--out-of-fold",
+        metavar="DIR",
+        help="fit on all folds: DIR/base and DIR/NAME of each specialist were made by riskfuse out-of-fold (default: "
+        "fit on the split val alone)",
+    )
     parser.add_argument("--out", required=True, help="directory for the submission, the scores and fusion.json")
     parser.add_argument(
         "--submit-source",
@@ -42,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most probable label (argmax), class offsets fitted for the score (rule), or the rule where it pays in "
         "cross-fitting (auto, the default)",
     )
+    parser.add_argument(
+        "--guard-level",
+        type=float,
+        default=0.9,
+        help="two-sided level of the interval of fusion's cross-fitted gain; base is submitted when its lower end is "
+        "below zero (default 0.9: a one-sided 95 %% bound)",
+    )
+    parser.add_argument("--force-fusion", action="store_true", help="submit fused whatever the guard says")
     parser.add_argument("--folds", type=int, default=5, help="folds of the cross-fitting on validation (default 5)")
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (default 2000)")
     parser.add_argument(
@@ -59,10 +73,16 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         settings = FitSettings(
-            decision=args.decision, folds=args.folds, resamples=args.resamples, seed=args.seed, alpha=args.alpha
+            decision=args.decision,
+            guard_level=args.guard_level,
+            force_fusion=args.force_fusion,
+            folds=args.folds,
+            resamples=args.resamples,
+            seed=args.seed,
+            alpha=args.alpha,
         )
     except ValidationError as error:
-        findings = "; ".join(f"--{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        findings = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"{findings}; see riskfuse fuse --help") from None
     card = load_task_card(args.task)
     result = fuse(
@@ -71,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         args.base,
         _directories(args.specialist, card),
         args.out,
+        out_of_fold=args.out_of_fold,
         submit_source=args.submit_source,
         settings=settings,
     )

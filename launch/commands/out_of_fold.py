@@ -21,12 +21,19 @@ SHOWN = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("recipe", type=Path, help="stage 1's training recipe; all folds are trained by it")
+    parser.add_argument("recipe", type=Path, help="the stage's training recipe; all folds are trained by it")
     required = parser.add_argument_group("what and where to")
     required.add_argument("--task", type=Path, required=True, help="task card")
     required.add_argument("--data", type=Path, required=True, help="data set directory whose folds are trained")
     required.add_argument("--out", type=Path, required=True, help="predictions, one directory a fold")
     required.add_argument("--saves", type=Path, required=True, help="adapters, one directory a fold")
+    specialist = parser.add_argument_group("a specialist in place of stage 1")
+    specialist.add_argument("--stage", default="base", help="stage of the task card (default: base)")
+    specialist.add_argument(
+        "--mining", type=Path, nargs="+", default=(), help="the base stage's out-of-fold predictions, for the negatives"
+    )
+    specialist.add_argument("--rows", type=int, help="rows of a training set, as in riskfuse specialist")
+    specialist.add_argument("--seed", type=int, default=0, help="of the random negatives, as in riskfuse specialist")
     folds = parser.add_argument_group("folds")
     folds.add_argument("--folds", help="do only these, such as 0,2; photos of the others get no prediction")
     folds.add_argument(

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the sets, or say that nothing had to be done; print the counts."""
-    from dataset_builders.specialist import build_specialist
+    from dataset_builders.specialist import Choice, build_specialist
     from dataset_builders.task_card import load_task_card
 
     card = load_task_card(args.task)
@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     for stage in stages:
         card.specialist(stage)  # a wrong name is said before anything is written
     for stage in stages:
-        result = build_specialist(args.dataset, card, stage, args.predictions, seed=args.seed, rows=args.rows)
+        choice = Choice(stage, tuple(args.predictions), seed=args.seed, rows=args.rows)
+        result = build_specialist(args.dataset, card, choice)
         print(f"{stage}: is the label one of {', '.join(card.specialist(stage).targets)}?")
         _print_counts(result.marker)
         if result.fresh:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from dataset_builders.config_file import FrozenModel
+from dataset_builders.specialist import Choice
+from dataset_builders.task_card import BASE
 from launch.predict import PredictConfig
 
 __all__ = ["OutOfFoldConfig"]
@@ -20,11 +22,15 @@ class OutOfFoldConfig(FrozenModel):
     """One out-of-fold run. Paths are relative to the current directory.
 
     Attributes:
-        recipe: LLaMA-Factory recipe of stage 1; all folds are trained by it.
+        recipe: LLaMA-Factory recipe of the stage; all folds are trained by it.
         task: Task card.
         data: Data set directory whose folds are trained.
         out: Predictions, one directory a fold.
         saves: Adapters, one directory a fold, with logs and markers of the trainings.
+        stage: ``base``, or a specialist of the card.
+        mining: For a specialist: the base stage's predictions on the photos of the folds, out-of-fold ones.
+        rows: For a specialist: rows of a fold's training set, as in ``riskfuse specialist``.
+        seed: For a specialist: decides the random negatives, as in ``riskfuse specialist``.
         predict_data: Data set directory whose photos are scored; ``data`` when None. Its photos and their folds must be
             those of ``data``: it is meant for an augmented copy of it.
         folds: Folds to do; all when None.
@@ -42,6 +48,10 @@ class OutOfFoldConfig(FrozenModel):
     data: Path
     out: Path
     saves: Path
+    stage: str = BASE
+    mining: tuple[Path, ...] = ()
+    rows: PositiveInt | None = None
+    seed: NonNegativeInt = 0
     predict_data: Path | None = None
     folds: tuple[NonNegativeInt, ...] | None = None
     with_copies: bool = False
@@ -60,7 +70,16 @@ class OutOfFoldConfig(FrozenModel):
             raise ValueError(f"out and saves are both {self.out}; adapters and predictions need a directory each")
         if self.folds is not None and (not self.folds or len(set(self.folds)) < len(self.folds)):
             raise ValueError("folds is empty or names a fold twice; leave it out for all folds")
+        if self.stage == BASE and (self.mining or self.rows):
+            raise ValueError("mining and rows are for a specialist; name it as the stage, or leave them out")
+        if self.stage != BASE and not self.mining:
+            raise ValueError(f"stage {self.stage} needs mining: the base stage's out-of-fold predictions")
         return self
+
+    @property
+    def choice(self) -> Choice | None:
+        """What decides a specialist's rows; None for the base stage."""
+        return None if self.stage == BASE else Choice(self.stage, self.mining, self.seed, self.rows)
 
     @property
     def scored_data(self) -> Path:

@@ -81,15 +81,15 @@ def plan_folds(config: OutOfFoldConfig) -> OutOfFoldPlan:
     """Plan an out-of-fold run.
 
     Raises:
-        ConfigError: Recipe or task card are missing or wrong, or the recipe lets the photos that a fold holds out
-            decide its model.
+        ConfigError: Recipe or task card are missing or wrong, the card has no such stage, or the recipe lets the photos
+            that a fold holds out decide its model.
         DataError: The data set has no folds, or not the ones that were asked for, or they cannot be trained apart; or
             the photos that are scored are not the data set's own, fold by fold.
     """
     card = load_task_card(config.task)
     recipe = load_recipe(config.recipe)
     _refuse_leaks(recipe, config.overrides)
-    sets = plan_fold_sets(config.data, card, with_copies=config.with_copies)
+    sets = plan_fold_sets(config.data, card, with_copies=config.with_copies, choice=config.choice)
     numbers = [fold_set.fold for fold_set in sets]
     if unknown := [str(fold) for fold in config.folds or () if fold not in numbers]:
         raise DataError(
@@ -99,13 +99,12 @@ def plan_folds(config: OutOfFoldConfig) -> OutOfFoldPlan:
     scored = read_manifest(config.scored_data)
     if config.predict_data is not None:
         _check_same_folds(config, read_manifest(config.data), scored)
-    folds = tuple(_fold_plan(config, card, recipe, fold_set, scored, wanted[0]) for fold_set in sets)
+    folds = tuple(_fold_plan(config, recipe, fold_set, scored, wanted[0]) for fold_set in sets)
     return OutOfFoldPlan(config, card, folds, tuple(fold for fold in folds if fold.fold in wanted))
 
 
 def _fold_plan(
     config: OutOfFoldConfig,
-    card: TaskCard,
     recipe: TrainingRecipe,
     fold_set: FoldSet,
     scored: Sequence[ManifestRow],
@@ -123,7 +122,7 @@ def _fold_plan(
         copies=copies,
         out=config.out / name,
         training=fold_training_step(config, name, resolved, fold_set, check=fold_set.fold == first),
-        prediction=fold_prediction_step(config, card.stages[0], name, resolved, fold_set, SCORED_SPLITS),
+        prediction=fold_prediction_step(config, name, resolved, fold_set, SCORED_SPLITS),
     )
 
 

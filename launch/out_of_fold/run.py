@@ -61,6 +61,11 @@ def run_out_of_fold(config: OutOfFoldConfig) -> OutOfFoldReport:
 def _refuse_mixture(plan: OutOfFoldPlan) -> None:
     """All folds in ``out`` must belong together, since they are read together."""
     out = plan.config.out
+    if (stage := _stage_there(out)) not in (None, plan.config.stage):
+        raise FingerprintMismatch(
+            f"{out / MARKER_NAME}: holds the folds of stage {stage}, and not of {plan.config.stage}; give each stage "
+            "its own --out and --saves"
+        )
     fitting = {fold.out for fold in plan.folds if fold in plan.chosen or _is_alike(fold, out)}
     if strange := [path.as_posix() for path in sorted(out.glob("fold-*")) if path not in fitting]:
         raise FingerprintMismatch(
@@ -68,6 +73,12 @@ def _refuse_mixture(plan: OutOfFoldPlan) -> None:
             "read together with what this run makes; do all folds (leave out --folds), remove these directories, or "
             "name another --out"
         )
+
+
+def _stage_there(out: Path) -> str | None:
+    """The stage whose folds are there, as far as a finished run tells."""
+    path = out / MARKER_NAME
+    return json.loads(path.read_text(encoding="utf-8"))["stage"] if path.is_file() else None
 
 
 def _is_alike(fold: FoldPlan, out: Path) -> bool:
@@ -79,10 +90,13 @@ def _is_alike(fold: FoldPlan, out: Path) -> bool:
 def _finish(plan: OutOfFoldPlan) -> OutOfFoldReport:
     config = plan.config
     done = [fold for fold in plan.folds if (fold.out / PREDICTIONS_MARKER).is_file()]
+    predictions = {fold.fold: json.loads((fold.out / PREDICTIONS_MARKER).read_text(encoding="utf-8")) for fold in done}
     marker = {
         "task": plan.card.task,
-        "stage": plan.card.stages[0],
+        "stage": config.stage,
         "folds": {str(fold.fold): fold.out.name for fold in done},
+        # Which predictions these are: what lies there later may have been made by another model.
+        "predictions": {str(fold.fold): predictions[fold.fold]["fingerprint"] for fold in done},
         "folds_of_data_set": len(plan.folds),
         "photos": sum(fold.photos for fold in done),
         "photos_of_data_set": sum(fold.photos for fold in plan.folds),
@@ -92,11 +106,7 @@ def _finish(plan: OutOfFoldPlan) -> OutOfFoldReport:
         "training_sets": {str(fold.fold): fold.sets.fingerprint for fold in done},
     }
     write_json(config.out / MARKER_NAME, marker)
-    failed = [
-        row
-        for fold in plan.chosen
-        for row in json.loads((fold.out / PREDICTIONS_MARKER).read_text(encoding="utf-8"))["failed_rows"]
-    ]
+    failed = [row for fold in plan.chosen for row in predictions[fold.fold]["failed_rows"]]
     return OutOfFoldReport(
         marker=marker,
         failed_rows=failed,

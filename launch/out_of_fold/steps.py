@@ -57,7 +57,6 @@ def fold_training_step(
 
 def fold_prediction_step(
     config: OutOfFoldConfig,
-    stage: str,
     name: str,
     recipe: dict[str, Any],
     fold_set: FoldSet,
@@ -67,7 +66,6 @@ def fold_prediction_step(
 
     Args:
         config: The run.
-        stage: Stage of the task card.
         name: Name of the fold.
         recipe: Its resolved recipe.
         fold_set: What its model was trained on.
@@ -75,7 +73,7 @@ def fold_prediction_step(
     """
     path, out = _recipe_path(config.out, name), config.out / name
     shards = cut_shards(rows_from_dataset(config.scored_data, splits, (fold_set.fold,)), config.shard_size)
-    words = ["predict", "--recipe", path.as_posix(), "--task", config.task.as_posix(), "--stage", stage]
+    words = ["predict", "--recipe", path.as_posix(), "--task", config.task.as_posix(), "--stage", config.stage]
     words += ["--data", config.scored_data.as_posix(), "--splits", ",".join(splits), "--folds", str(fold_set.fold)]
     words += ["--out", out.as_posix(), "--engine", config.engine]
     words += ["--batch-size", str(config.batch_size), "--shard-size", str(config.shard_size)]
@@ -85,7 +83,7 @@ def fold_prediction_step(
     return Step(
         name=f"predict_{name}",
         # Neither engine nor workers: they change no byte of the result. Of the manifest only the photos of this fold
-        # count, since the verification of copies writes its scores there; of the task card only stage 1's prompt and
+        # count, since the verification of copies writes its scores there; of the task card only the stage's prompt and
         # answers, which the training set's fingerprint holds.
         settings={
             "recipe": teaching_keys(recipe),

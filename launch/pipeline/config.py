@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+# Options of ``riskfuse predict`` that ``riskfuse out-of-fold`` has too.
+_FOLD_OPTIONS = ("--batch-size", "--shard-size")
+
+
 class Prepare(FrozenModel):
     """A command that makes the photos, run before everything else; leave it out when the photos are there.
 
@@ -137,6 +141,9 @@ class PipelineConfig(FrozenModel):
         base: The generalist.
         specialists: The second looks by the task card's names. A specialist of the card that is not listed takes no
             part.
+        out_of_fold: Every stage is also trained once for each fold but the validation fold, without that fold:
+            negatives are mined and fusion is fitted on photos that the scoring model has not seen. It costs a training
+            for each stage and fold.
         training: How training is started.
         inference: How prediction is started.
         decision: How fusion is started.
@@ -151,6 +158,7 @@ class PipelineConfig(FrozenModel):
     data: Path
     base: Stage
     specialists: Annotated[dict[str, SpecialistStage], Field(min_length=1)]
+    out_of_fold: bool = False
     training: Training = Training()
     inference: Inference = Inference()
     decision: Decision = Decision()
@@ -167,6 +175,16 @@ class PipelineConfig(FrozenModel):
                 "mining: …}}`, where NAME is the specialist's name in the task card"
             )
         return values
+
+    @model_validator(mode="after")
+    def _options_of_the_folds(self) -> PipelineConfig:
+        strange = [word for word in self.inference.options if word.startswith("--") and word not in _FOLD_OPTIONS]
+        if self.out_of_fold and strange:
+            raise ValueError(
+                f"inference.options holds {', '.join(strange)}, which riskfuse out-of-fold does not know; with "
+                f"out_of_fold use only {' and '.join(_FOLD_OPTIONS)}"
+            )
+        return self
 
     def stage(self, name: str) -> Stage:
         """The stage with this name: ``base`` or a specialist's."""

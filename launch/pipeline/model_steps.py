@@ -18,7 +18,14 @@ from launch.training import (
     training_state,
 )
 
-__all__ = ["offline_environment", "riskfuse_command", "teaching_keys", "trained_files", "training_step"]
+__all__ = [
+    "local_files",
+    "offline_environment",
+    "riskfuse_command",
+    "teaching_keys",
+    "trained_files",
+    "training_step",
+]
 
 _SHOWN = ("FORCE_TORCHRUN", "NPROC_PER_NODE", "DS_ACCELERATOR")
 
@@ -88,7 +95,7 @@ def training_step(
     return Step(
         name=name,
         settings={"recipe": teaching_keys(recipe), "processes": processes},
-        inputs=(*inputs, *_local_files(recipe)),
+        inputs=(*inputs, *local_files(recipe)),
         outputs=trained_files(recipe),
         owned=(output_dir,),
         make_commands=commands,
@@ -118,7 +125,7 @@ def offline_environment(recipe: dict[str, Any]) -> dict[str, str]:
     return {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} if is_here else {}
 
 
-def _local_files(recipe: dict[str, Any]) -> list[Path]:
+def local_files(recipe: dict[str, Any]) -> list[Path]:
     """The base model, when it is a directory here, and the DeepSpeed file."""
     paths = [Path(str(recipe[key])) for key in ("model_name_or_path", "deepspeed") if recipe.get(key)]
     return [path for path in paths if path.exists()]

@@ -14,6 +14,7 @@ from dataset_builders.errors import ConfigError
 from dataset_builders.files import write_text
 from dataset_builders.task_card import BASE, TaskCard, load_task_card
 from launch.pipeline.config import PipelineConfig
+from launch.pipeline.fold_steps import OUT_OF_FOLD, fold_predictions, folds_step, mined_predictions
 from launch.pipeline.model_steps import (
     offline_environment,
     riskfuse_command,
@@ -50,12 +51,14 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
         _build(config, data),
         _train(config, data, BASE, [data.out / "train.json", data.out / "val.json"]),
         _predict(config, data, BASE),
+        *_folds(config, data, BASE),
     ]
     for name in stages[1:]:
         steps += [
             _specialist_set(config, data, name),
             _train(config, data, name, _specialist_files(data, name)),
             _predict(config, data, name),
+            *_folds(config, data, name),
         ]
     return [*steps, _fuse(config, data, stages)]
 
@@ -95,6 +98,12 @@ def write_recipes(config: PipelineConfig) -> None:
 
 def _recipe_path(config: PipelineConfig, name: str) -> Path:
     return config.runs_dir / "recipes" / f"{name}.yaml"
+
+
+def _folds(config: PipelineConfig, data: BuildConfig, name: str) -> list[Step]:
+    if not config.out_of_fold:
+        return []
+    return [folds_step(config, data, name, resolve_recipe(config, name), _recipe_path(config, name))]
 
 
 def _prepare(config: PipelineConfig) -> Step:
@@ -142,20 +151,22 @@ def _train(config: PipelineConfig, data: BuildConfig, name: str, files: list[Pat
 
 
 def _predict(config: PipelineConfig, data: BuildConfig, name: str) -> Step:
-    stage, recipe = config.stage(name), resolve_recipe(config, name)
+    recipe = resolve_recipe(config, name)
+    # Out of fold, training photos are scored by the models of the folds.
+    splits = [s for s in config.stage(name).splits if not (config.out_of_fold and s == "train")]
     out = config.predictions_dir / name
     inference = config.inference
     engine = ["--engine", inference.engine]
     if inference.engine == "ray":
         engine += ["--workers", str(inference.workers)]
     words = ["predict", "--recipe", _recipe_path(config, name).as_posix(), "--task", config.task.as_posix()]
-    words += ["--stage", name, "--data", data.out.as_posix(), "--splits", ",".join(stage.splits)]
+    words += ["--stage", name, "--data", data.out.as_posix(), "--splits", ",".join(splits)]
     words += ["--out", out.as_posix(), *engine, *inference.options]
     offline = offline_environment(recipe)
     return Step(
         name=f"predict_{name}",
         # Neither engine nor workers: they change no byte of the result.
-        settings={"recipe": teaching_keys(recipe), "splits": stage.splits, "options": inference.options},
+        settings={"recipe": teaching_keys(recipe), "splits": splits, "options": inference.options},
         inputs=(
             config.task,
             data.out / "build.json",
@@ -173,15 +184,15 @@ def _specialist_files(data: BuildConfig, name: str) -> list[Path]:
 
 
 def _specialist_set(config: PipelineConfig, data: BuildConfig, name: str) -> Step:
-    predictions = config.predictions_dir / BASE
+    predictions = mined_predictions(config, data)
     files = tuple(_specialist_files(data, name))
     options = config.specialists[name].mining.options
     words: list[str | Path] = ["specialist", data.out, "--task", config.task, "--stage", name]
-    words += ["--predictions", predictions, *options]
+    words += ["--predictions", *predictions, *options]
     return Step(
         name=f"set_{name}",
         settings={"options": options},
-        inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", predictions),
+        inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", *predictions),
         outputs=files,
         owned=files,
         make_commands=lambda: [riskfuse_command(*words)],
@@ -194,12 +205,15 @@ def _fuse(config: PipelineConfig, data: BuildConfig, stages: tuple[str, ...]) ->
     words: list[str | Path] = ["fuse", data.out, "--task", config.task, "--base", predictions[0]]
     for name, directory in zip(stages[1:], predictions[1:], strict=True):
         words += ["--specialist", f"{name}={directory}"]
+    if config.out_of_fold:
+        words += ["--out-of-fold", config.predictions_dir / OUT_OF_FOLD]
+        predictions += [path for name in stages for path in fold_predictions(config, data, name)]
     words += ["--out", out, *config.decision.options]
     return Step(
         name="fuse",
         settings={"options": config.decision.options},
         inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", *predictions),
-        outputs=tuple(out / name for name in ("fusion.json", "scores.json", "b-submit.txt", "fallback.txt")),
+        outputs=tuple(out / name for name in ("fusion.json", "score.json", "b-submit.txt", "fallback.txt")),
         owned=(out,),
         make_commands=lambda: [riskfuse_command(*words, partial_success=True)],
     )

@@ -52,7 +52,7 @@ def _places(config: PipelineConfig) -> str:
     fusion = config.runs_dir / FUSION
     places = {
         "submission": fusion / "b-submit.txt",
-        "scores": fusion / "scores.txt",
+        "scores": f"{fusion / 'score.json'}, {fusion / 'scores.txt'}",
         "decisions": fusion / "decisions.parquet",
         "data set": load_build_config(config.data).out,
         "adapters": ", ".join(str(config.saves_dir / name) for name in stages),

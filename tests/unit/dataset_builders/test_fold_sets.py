@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_predictions import predict
 
 from dataset_builders.augment.copy_plan import balanced_repeats
 from dataset_builders.build import build_dataset
@@ -20,6 +21,8 @@ from dataset_builders.errors import DataError
 from dataset_builders.files import content_hash
 from dataset_builders.fold_sets import FoldSet, plan_fold_sets, write_fold_sets
 from dataset_builders.manifest import ManifestRow, read_manifest, write_manifest
+from dataset_builders.sharegpt import stage_of
+from dataset_builders.specialist import Choice, build_specialist
 from dataset_builders.task_card import TaskCard
 
 Make = Callable[..., BuildConfig]
@@ -93,6 +96,49 @@ def test_nothing_of_a_fold_is_in_its_set_and_every_photo_is_held_out_once(
         assert train <= taking_part
         assert {photo_of(row) for row in train} == {photo_of(row) for row in taking_part}  # itself or a copy
         assert Counter(row.label for row in fold_set.train) == {"hot": 12, "warm": 12, "cold": 12}
+
+
+def choice_by(dataset: Path, directory: Path) -> Choice:
+    """The specialist, mined by predictions of every photo: each one is as probable as its place in the manifest."""
+    rows = [row for row in read_manifest(dataset) if row.usable and row.split != "test"]
+    return Choice(
+        "second", (predict(directory, {row.sample_id: 0.9 - 0.02 * n for n, row in enumerate(rows)}),), rows=30
+    )
+
+
+def test_specialist_s_set_without_the_validation_fold_is_that_of_riskfuse_specialist(
+    dataset: Path, card: TaskCard, tmp_path: Path
+) -> None:
+    choice = choice_by(dataset, tmp_path / "base")
+    build_specialist(dataset, card, choice)
+    write_fold_sets(dataset, card, plan_fold_sets(dataset, card, choice=choice))
+    for split in ("train", "val"):
+        ours, theirs = dataset / f"folds/tiny_second_fold1_{split}.json", dataset / f"second_{split}.json"
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert stage_of("tiny_second_fold1_train", card) == "second"
+
+
+@pytest.mark.parametrize("with_copies", [False, True])
+def test_specialist_s_folds_hold_nothing_of_the_fold_and_mine_the_hardest_of_the_others(
+    dataset: Path, card: TaskCard, tmp_path: Path, with_copies: bool
+) -> None:
+    choice = choice_by(dataset, tmp_path / "base")  # copies have no prediction: they come by lot alone
+    second = card.specialist("second").model_copy(update={"negatives_per_positive": 0.5})
+    card = card.model_copy(update={"specialists": (second,)})
+    place = {row.sample_id: n for n, row in enumerate(read_manifest(dataset))}
+    sets = plan_fold_sets(augmented(dataset), card, with_copies=with_copies, choice=choice)
+    rows = [row for row in read_manifest(dataset) if row.usable and row.split != "test"]
+    originals = {row.sample_id for row in rows if row.parent is None}
+    assert Counter(row.sample_id for fold_set in sets for row in fold_set.val) == dict.fromkeys(originals, 1)
+    for fold_set in sets:
+        assert (fold_set.stage, len(fold_set.train)) == ("second", 30)
+        assert not {photo_of(row) for row in fold_set.train} & {photo_of(r) for r in rows if r.fold == fold_set.fold}
+        others = [row for row in rows if row.fold != fold_set.fold and (with_copies or row.parent is None)]
+        positives = {row.sample_id for row in others if row.label == "hot"}
+        assert {row.sample_id for row in fold_set.train if row.label == "hot"} <= positives
+        negatives = [row for row in others if row.label != "hot" and row.parent is None]
+        hardest = sorted(negatives, key=lambda row: place[row.sample_id])[:7]  # 0.7 of 10 rows
+        assert {row.sample_id for row in hardest} <= {row.sample_id for row in fold_set.train}
 
 
 def test_near_duplicates_are_held_out_together(dataset: Path, card: TaskCard) -> None:

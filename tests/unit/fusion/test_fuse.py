@@ -77,7 +77,7 @@ def test_each_test_source_gets_every_name_once_in_order(fused):
     result, out = fused
     assert {path.name for path in out.iterdir()} == {
         "fusion.json",
-        "scores.json",
+        "score.json",
         "scores.txt",
         "decisions.parquet",
         "review.csv",
@@ -155,7 +155,7 @@ def test_scores_agree_with_what_evaluate_says_about_the_submission(fused, tmp_pa
     words = ["evaluate", str(out / "b-submit.txt"), str(tmp_path / "truth.txt"), "--task", str(card)]
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["systems"]["submission"]
-    expected = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    expected = json.loads((out / "score.json").read_text(encoding="utf-8"))
     ours = expected["test"]["board_b"]["systems"][expected["submitted"]]
     assert found["score"] == pytest.approx(ours["score"])
     assert found["per_class"]["red"]["f1"] == pytest.approx(ours["per_class"]["red"]["f1"])
@@ -338,3 +338,37 @@ def test_several_specialists_by_name(tmp_path, capsys):
         assert message in capsys.readouterr().err
     fuse(dataset, card, base, {"cut": cut}, tmp_path / "alone", settings=QUICK)
     assert "second_positive" not in pq.read_schema(tmp_path / "alone" / "decisions.parquet").names
+
+
+def test_a_gain_in_doubt_is_held_back_unless_forced(tmp_path):
+    """A weak second look on 300 rows: no gain is sure at so high a level."""
+    dataset, card, base, second = _world(tmp_path)
+    ids = [f"{source}/楼 {n}.jpg" for source, size in SIZES.items() for n in range(size)]
+    weak = np.concatenate([simulate(n, size, specialist=1.2).looks_SN2[0] for n, size in enumerate(SIZES.values())])
+    second = {"second": write_predictions(tmp_path / "weak", ids, weak, ("yes", "no"))}
+    strict = QUICK.model_copy(update={"guard_level": 0.9999, "decision": "rule"})
+    result = fuse(dataset, card, base, second, tmp_path / "out", settings=strict)
+    guard = result.model.guard
+    assert guard.low <= guard.gain <= guard.high
+    assert guard.holds_back == (guard.low < 0)
+    assert guard.holds_back
+    assert result.model.submitted == "base_rule"
+    assert result.scores["submitted"] == "base_rule"
+    assert result.scores["guard"]["low"] == guard.low
+    assert result.scores["chosen"] == {"base": "base_rule", "override": "override_rule", "fused": "fused_rule"}
+    assert "so base is submitted (--force-fusion submits fused)" in result.table
+    assert any(note.startswith("guard: ") for note in result.notes)
+    table = pq.read_table(tmp_path / "out" / "decisions.parquet").to_pylist()
+    assert all(row["submitted"] == (row["base_rule"] or "green") for row in table)
+    forced = strict.model_copy(update={"force_fusion": True})
+    result = fuse(dataset, card, base, second, tmp_path / "forced", settings=forced)
+    assert result.model.submitted == "fused_rule"
+    assert "but was forced" in result.table
+    assert load_fusion_model(tmp_path / "forced" / "fusion.json").guard.forced
+
+
+def test_an_informative_specialist_passes_the_guard(fused):
+    result, _ = fused
+    assert result.model.guard.low > 0
+    assert result.model.submitted.startswith("fused_")
+    assert "so fused is submitted" in result.table

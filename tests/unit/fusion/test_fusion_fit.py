@@ -83,6 +83,7 @@ def test_the_order_of_rows_has_no_influence():
     assert one.parameters == other.parameters
     assert one.decisions == other.decisions
     assert one.calibration == other.calibration
+    assert one.guard == other.guard
     for name in SYSTEMS:
         np.testing.assert_array_equal(one.cross_fitted[name][order], other.cross_fitted[name])
 
@@ -147,6 +148,7 @@ def test_degenerate_validation_rows_still_give_a_usable_fit(case, prior):
     if case in ("one row", "one group"):
         assert found.notes
         assert found.decisions == {"base": "argmax", "fused": "argmax"}
+        assert found.guard.holds_back  # nothing honest to judge by
 
 
 def test_a_forced_decision_is_kept():

@@ -1,11 +1,13 @@
 import pytest
+import yaml
 from fusion_data import make_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_builders.errors import DataError
+from dataset_builders.errors import ConfigError, DataError
 from fusion.evaluate import evaluate
 from fusion.submission import LabelFile, read_label_file, read_submission, write_submission
+from launch.cli import main
 
 CARD = make_card()
 # Names as lists spell them: spaces inside, Chinese, other scripts; no control characters, no spaces around.
@@ -52,7 +54,7 @@ def _findings(tmp_path, text):
     path = tmp_path / "s.txt"
     path.write_text(text, encoding="utf-8", newline="")
     with pytest.raises(DataError) as caught:
-        evaluate(path, _truth(tmp_path), CARD, resamples=10)
+        evaluate([path], _truth(tmp_path), CARD, resamples=10)
     return str(caught.value).splitlines()
 
 
@@ -100,12 +102,38 @@ def test_a_wrong_truth_is_refused(tmp_path, text, words):
 
 def test_scores_a_submission(tmp_path):
     (tmp_path / "s.txt").write_text("a.jpg\t红 色\nb.jpg\t绿\nc.jpg\t绿\nd.jpg\t黄\n", encoding="utf-8")
-    found = evaluate(tmp_path / "s.txt", _truth(tmp_path), CARD, resamples=50)
+    found = evaluate([tmp_path / "s.txt"], _truth(tmp_path), CARD, resamples=50)
     figures = found["systems"]["submission"]
     assert figures["score"] == pytest.approx(2.0 + 1.5 + 2 / 3)
     assert figures["accuracy"] == 0.75
     assert found["max_score"] == 5.5
     low, high = figures["score_interval"]
     assert 0 <= low <= high <= 5.5
-    perfect = evaluate(_truth(tmp_path), _truth(tmp_path), CARD, resamples=50)
+    perfect = evaluate([_truth(tmp_path)], _truth(tmp_path), CARD, resamples=50)
     assert perfect["systems"]["submission"]["score"] == 5.5
+
+
+def test_several_submissions_are_compared_with_the_first(tmp_path, capsys):
+    truth = _truth(tmp_path)
+    first, second = tmp_path / "fused_a.txt", tmp_path / "b.txt"
+    first.write_text("a.jpg\t红 色\nb.jpg\t绿\nc.jpg\t绿\nd.jpg\t黄\n", encoding="utf-8")
+    second.write_text(truth.read_text(encoding="utf-8"), encoding="utf-8")
+    found = evaluate([first, second], truth, CARD, resamples=50)
+    assert list(found["systems"]) == [str(first), str(second)]
+    (difference,) = found["differences"]
+    assert (difference["system"], difference["against"]) == (str(second), str(first))
+    assert difference["score"] == pytest.approx(1 + 1 / 3)
+    assert difference["score_interval"][0] <= difference["score"] <= difference["score_interval"][1]
+    assert 0 < difference["mcnemar_p"] <= 1
+    card = tmp_path / "card.yaml"
+    card.write_text(yaml.safe_dump(CARD.model_dump(mode="json"), allow_unicode=True), encoding="utf-8")
+    words = ["evaluate", str(first), str(second)]
+    for more in ([str(truth)], ["--labels", str(truth)]):
+        assert main([*words, *more, "--task", str(card), "--resamples", "50"]) == 0
+        printed = capsys.readouterr().out
+        assert f"{second} − {first}" in printed
+        assert "McNemar p" in printed
+    assert main(["evaluate", str(first), "--task", str(card)]) == 2
+    assert "one file is too few" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="twice"):
+        evaluate([first, first], truth, CARD, resamples=10)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -200,6 +201,9 @@ def test_what_is_refused_before_any_work(make: Make, tmp_path: Path) -> None:
         ({"overrides": {"output_dir": "x", "dataset": "y"}}, "dataset and output_dir"),
         ({"saves": tmp_path / "predictions"}, "a directory each"),
         ({"folds": (1, 1)}, "twice"),
+        ({"stage": "high_risk"}, "needs mining"),
+        ({"mining": (tmp_path,)}, "for a specialist"),
+        ({"rows": 10}, "for a specialist"),
         ({"folds": ()}, "empty"),
     ):
         with pytest.raises(ValidationError, match=words):
@@ -227,6 +231,41 @@ def test_folds_of_a_data_set_with_more_folds_are_not_mixed(make: Make) -> None:
     (make().out / "fold-4").mkdir(parents=True)
     with pytest.raises(FingerprintMismatch, match="fold-4"):
         run_out_of_fold(make())
+
+
+def test_folds_of_another_stage_are_not_overwritten(make: Make) -> None:
+    config = make()
+    config.out.mkdir()
+    (config.out / MARKER_NAME).write_text('{"stage": "high_risk"}', encoding="utf-8")
+    with pytest.raises(FingerprintMismatch, match="holds the folds of stage high_risk, and not of base"):
+        run_out_of_fold(config)
+
+
+def predict_all(data: Path, directory: Path, card: TaskCard) -> Path:
+    """Predictions of the base stage on all photos of the folds, as far as mining reads them."""
+    rows = [row for row in read_manifest(data) if row.fold >= 0]
+    directory.mkdir()
+    columns = {f"logp_{label}": [-2.0 - 0.01 * n for n in range(len(rows))] for label in card.label_ids}
+    columns |= {"sample_id": [row.sample_id for row in rows], "status": ["ok"] * len(rows)}
+    pq.write_table(pa.table(columns), directory / "part-00000.parquet")
+    (directory / "predictions.json").write_text("{}", encoding="utf-8")
+    return directory
+
+
+def test_plan_of_a_specialist(make: Make, data: Path, card: TaskCard, tmp_path: Path) -> None:
+    mining = {"stage": "high_risk", "mining": (predict_all(data, tmp_path / "mined", card),)}
+    plan = plan_folds(make(**mining, rows=6))
+    for fold in plan.folds:
+        recipe = fold.training.settings["recipe"]
+        assert recipe["dataset"] == f"corridor_high_risk_fold{fold.fold}_train"
+        assert recipe["eval_dataset"] == f"corridor_high_risk_fold{fold.fold}_val"
+        assert "--stage high_risk " in fold.prediction.make_commands()[0].shown
+        assert fold.fold not in {row.fold for row in fold.sets.train}
+        answers = {card.answer_for("high_risk", str(row.label)).id for row in fold.sets.train}
+        assert answers == {"present", "absent"}
+    assert plan.folds[0].sets.fingerprint != plan_folds(make()).folds[0].sets.fingerprint
+    with pytest.raises(ConfigError, match="no specialist 'third'"):
+        plan_folds(make(**mining | {"stage": "third"}))
 
 
 def test_strange_adapter_is_not_touched(make: Make, data: Path) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from dataset_builders.errors import ConfigError
+from launch.cli import _parser
 from launch.pipeline.config import PipelineConfig, load_pipeline_config
 from launch.pipeline.plan import plan_steps, resolve_recipe, write_recipes
 from launch.pipeline.step import Step
@@ -129,3 +131,46 @@ def test_specialists_come_in_the_card_s_order_and_those_not_listed_take_no_part(
     strange = PipelineConfig.model_validate(config.model_dump() | {"specialists": {"third": stage}})
     with pytest.raises(ConfigError, match="no specialist 'third'"):
         plan_steps(strange)
+
+
+def test_out_of_fold_trains_all_other_folds_and_everything_is_learnt_from_what_was_held_out(config):
+    config = PipelineConfig.model_validate(config.model_dump() | {"out_of_fold": True})
+    steps = {step.name: step for step in plan_steps(config)}
+    names = ["predict_base", "folds_base", "set_high_risk", "train_high_risk", "predict_high_risk", "folds_high_risk"]
+    assert list(steps)[3:] == [*names, "fuse"]
+    shown = {name: step.make_commands()[0].shown for name, step in steps.items()}
+    folds = [Path(f"predictions/demo/out_of_fold/base/fold-{fold}") for fold in (1, 2, 3, 4)]
+    for name in ("folds_base", "folds_high_risk"):
+        assert "--folds 1,2,3,4 " in shown[name]  # the main model is that of fold 0, the validation fold
+        assert f"runs/demo/recipes/{name.removeprefix('folds_')}.yaml" in shown[name]
+    mined = " ".join(["predictions/demo/base", *map(str, folds)])
+    assert f"--predictions {mined} --rows 1200" in shown["set_high_risk"]
+    assert f"--mining {mined} --rows 1200" in shown["folds_high_risk"]
+    assert "--splits val,test" in shown["predict_base"]  # no opinion about photos that it was trained on
+    assert "--out-of-fold predictions/demo/out_of_fold" in shown["fuse"]
+    for step in (steps["set_high_risk"], steps["folds_high_risk"], steps["fuse"]):
+        assert set(folds) <= set(step.inputs)
+    written = [output for step in steps.values() for output in step.outputs]
+    for later in list(steps.values())[1:]:
+        assert any(o == path or path in o.parents for path in (*later.inputs, *later.listings) for o in written)
+
+
+def test_out_of_fold_decides_what_it_should(config):
+    out_of_fold = PipelineConfig.model_validate(config.model_dump() | {"out_of_fold": True})
+    other = changed(out_of_fold, inference={"engine": "local", "workers": 1})
+    assert step(out_of_fold, "folds_base").settings == step(other, "folds_base").settings
+    faster = changed(out_of_fold, base={"overrides": {**config.base.overrides, "learning_rate": 1e-5}})
+    assert step(out_of_fold, "folds_base").settings != step(faster, "folds_base").settings
+    assert step(out_of_fold, "train_base").settings == step(config, "train_base").settings
+    with pytest.raises(ValidationError, match="only --batch-size and --shard-size"):
+        changed(out_of_fold, inference={"options": ("--dtype", "float32")})
+
+
+@pytest.mark.parametrize("out_of_fold", [False, True])
+def test_every_command_of_a_plan_is_one_that_riskfuse_takes(config, out_of_fold):
+    config = PipelineConfig.model_validate(config.model_dump() | {"out_of_fold": out_of_fold})
+    commands = [command for step in plan_steps(config) for command in step.make_commands()]
+    words = [list(command.argv[3:]) for command in commands if "launch.cli" in command.argv]
+    assert len(words) == (10 if out_of_fold else 8)  # two trainings begin with a check; only they run another program
+    for line in words:
+        _parser().parse_args(line)  # leaves with an exit status at a word that it does not know

@@ -29,7 +29,7 @@ from dataset_builders.dataset_dir import is_complete
 from dataset_builders.errors import DataError
 from dataset_builders.files import file_sha256
 from dataset_builders.manifest import DROPPED, ManifestRow, read_manifest
-from dataset_builders.specialist import build_specialist
+from dataset_builders.specialist import Choice, build_specialist
 from dataset_builders.task_card import TaskCard
 
 LABELS = ("hot", "warm", "cold")
@@ -262,10 +262,10 @@ def test_kill_after_the_marker_leaves_a_complete_data_set(
 
 def test_specialist_set_of_other_copies_is_removed(dataset: Path, card: TaskCard, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "base", read_manifest(dataset), {})
-    build_specialist(dataset, card, "second", [predictions])
+    build_specialist(dataset, card, Choice("second", (predictions,)))
     verify_copies(dataset, card, Opinions({copies_of(dataset, "hot")[0]: 0.01}), DropRule(below=-1.5))
     assert not list(dataset.glob("second*.json"))
-    build_specialist(dataset, card, "second", [predictions])
+    build_specialist(dataset, card, Choice("second", (predictions,)))
     verify_copies(dataset, card, Opinions({copies_of(dataset, "hot")[0]: 0.01}), DropRule(below=-1.5))
     assert (dataset / "second.json").is_file()
 
