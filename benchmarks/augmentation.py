@@ -6,8 +6,8 @@ that saw neither a copy's original nor any copy (riskfuse out-of-fold).
 Validation photos decide temperature and decision rule, as riskfuse fuse does; board A is only scored.
 
 Reported per arm, on board A, mean over the seeds: the score of the decision rule and of the most probable label, F1
-of the most dangerous label, log-loss. Intervals of an arm and of paired differences are 95 % of a bootstrap over
-photos; every resample is scored for all arms and seeds and averaged over the seeds.
+of the most dangerous label, log-loss. Intervals of an arm and of paired differences (scores and log-loss) are 95 % of
+a bootstrap over photos; every resample is scored for all arms and seeds and averaged over the seeds.
 
 Everything is made by RiskFuse's own commands below --work and is not made again when it is there: about two hours on
 two cores. Prints a table; the last line is one JSON object.
@@ -138,8 +138,10 @@ def evaluate(runs: Mapping[str, list[dict[str, Any]]], card: TaskCard, resamples
     classes = len(card.labels)
     arms: dict[str, Any] = {}
     by_rule_SN, by_argmax_SN, owners = [], [], []
+    loss_of: dict[str, Floats] = {}  # mean over the seeds of every photo's log-loss
     for arm, parts_of_seeds in runs.items():
         values = []
+        losses_SN = []
         for parts in parts_of_seeds:
             val_NK, val_N = parts["val"]
             test_NK, test_N = parts[SOURCE]
@@ -149,6 +151,7 @@ def evaluate(runs: Mapping[str, list[dict[str, Any]]], card: TaskCard, resamples
             by_rule_SN.append(decide(calibrated_NK, offsets))
             by_argmax_SN.append(test_NK.argmax(axis=1))
             owners.append(arm)
+            losses_SN.append(-test_NK[np.arange(len(test_N)), test_N])
             ruled, plain = (confusion_matrix(test_N, p, classes) for p in (by_rule_SN[-1], by_argmax_SN[-1]))
             values.append(
                 {
@@ -159,6 +162,7 @@ def evaluate(runs: Mapping[str, list[dict[str, Any]]], card: TaskCard, resamples
                     "error_rate": float((by_rule_SN[-1] != test_N).mean()),
                 }
             )
+        loss_of[arm] = np.mean(losses_SN, axis=0)
         arms[arm] = {"seeds": values, "mean": {key: float(np.mean([v[key] for v in values])) for key in values[0]}}
     differences: dict[str, Any] = {}
     for name, predicted_SN in (("score", by_rule_SN), ("score_argmax", by_argmax_SN)):
@@ -168,14 +172,26 @@ def evaluate(runs: Mapping[str, list[dict[str, Any]]], card: TaskCard, resamples
         mean_R = {arm: scores_SR[[owner == arm for owner in owners]].mean(axis=0) for arm in arms}
         for arm in arms:
             arms[arm]["mean"][f"{name}_interval"] = list(interval(mean_R[arm]))
-            for reference in REFERENCES:
-                if reference in arms and list(arms).index(reference) < list(arms).index(arm):
-                    gain = arms[arm]["mean"][name] - arms[reference]["mean"][name]
-                    differences.setdefault(f"{arm} - {reference}", {})[name] = {
-                        "gain": gain,
-                        "interval": list(interval(mean_R[arm] - mean_R[reference])),
-                    }
+        for arm, reference in _pairs(arms):
+            gain = arms[arm]["mean"][name] - arms[reference]["mean"][name]
+            differences.setdefault(f"{arm} - {reference}", {})[name] = {
+                "gain": gain,
+                "interval": list(interval(mean_R[arm] - mean_R[reference])),
+            }
+    share_RN = np.random.default_rng(0).multinomial(len(test_N), np.full(len(test_N), 1 / len(test_N)), resamples)
+    for arm, reference in _pairs(arms):
+        change_N = loss_of[arm] - loss_of[reference]
+        differences[f"{arm} - {reference}"]["log_loss"] = {
+            "gain": float(change_N.mean()),
+            "interval": list(interval(share_RN @ change_N / len(test_N))),
+        }
     return {"arms": arms, "differences": differences}
+
+
+def _pairs(arms: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every arm with the references that come before it."""
+    names = list(arms)
+    return [(arm, rival) for rival in REFERENCES for arm in names if rival in names[: names.index(arm)]]
 
 
 def main() -> None:
