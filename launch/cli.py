@@ -38,6 +38,7 @@ COMMANDS = (
     "build",
     "inspect",
     "augment",
+    "amplify",
     "check",
     "predict",
     "out-of-fold",
