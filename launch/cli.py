@@ -41,6 +41,7 @@ COMMANDS = (
     "amplify",
     "check",
     "predict",
+    "explain",
     "out-of-fold",
     "verify",
     "specialist",

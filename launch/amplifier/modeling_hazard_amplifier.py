@@ -137,7 +137,7 @@ class AmplifiedQwen2_5_VLForConditionalGeneration(Qwen2_5_VLForConditionalGenera
         self.model.visual.register_forward_hook(self._amplify, with_kwargs=True)
         self._photo_logits: torch.Tensor | None = None
 
-    def _amplify(self, visual: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    def _amplify(self, visual: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         grid_thw = kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]
         counts = (grid_thw.prod(-1) // visual.spatial_merge_size**2).tolist()
         # One call a batch: under ZeRO-3 every call gathers the weights from all processes.
@@ -151,7 +151,7 @@ class AmplifiedQwen2_5_VLForConditionalGeneration(Qwen2_5_VLForConditionalGenera
             super()._init_weights(module)
 
     @functools.wraps(Qwen2_5_VLForConditionalGeneration.forward)  # generation and training look at the signature
-    def forward(self, *args: Any, labels: torch.Tensor | None = None, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, labels: torch.Tensor | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """As the parent's; in training with labels, ``auxiliary_weight`` times the photos' own loss is added."""
         self._photo_logits = None
         output = super().forward(*args, labels=labels, **kwargs)

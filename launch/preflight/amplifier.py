@@ -25,8 +25,8 @@ def check_amplifier(recipe: TrainingRecipe) -> list[Finding]:
         return findings
     try:
         check_code(directory)
-    except ConfigError as problem:
-        findings.append(error(f"{recipe.path}: model_name_or_path", str(problem), "Training would run that code."))
+    except ConfigError as refusal:
+        findings.append(error(f"{recipe.path}: model_name_or_path", str(refusal), "Training would run that code."))
     if recipe.trains_adapter and MODULE not in additional_targets(recipe):
         problem = f"{directory} has a {MODULE}, which LLaMA-Factory would freeze and leave out of the adapter"
         findings.append(error(f"{recipe.path}: additional_target", problem, f"Set 'additional_target: {MODULE}'."))
