@@ -140,6 +140,48 @@ def test_auxiliary_loss_needs_two_answers_and_knows_their_tokens(tiny_model, car
     assert {key: section[key] for key in options} == options
 
 
+def training_batch(model, answers: list[int]) -> dict:
+    """One photo of four tokens and one answer of two tokens a row."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    prompt = [model.config.vision_start_token_id, *[model.config.image_token_id] * 4, 20, 21]
+    ids = torch.tensor([[*prompt, answer, 22] for answer in answers])
+    labels = ids.clone()
+    labels[:, : len(prompt)] = -100
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == model.config.image_token_id).int(),
+        "labels": labels,
+        "pixel_values": torch.randn(16 * len(answers), 1176, generator=generator),
+        "image_grid_thw": torch.tensor([[1, 4, 4]] * len(answers)),
+    }
+
+
+def test_auxiliary_loss_is_added_in_training_only(tiny_model, card, tmp_path):
+    import torch
+
+    from launch.amplifier.modeling_hazard_amplifier import AmplifiedQwen2_5_VLForConditionalGeneration
+
+    options = with_auxiliary_loss(tiny_model, card)
+    out = amplify(tiny_model, tmp_path / "auxiliary-amplified", **options)
+    model = AmplifiedQwen2_5_VLForConditionalGeneration.from_pretrained(out)
+    batch = training_batch(model, [options["positive_token"], options["negative_token"], options["negative_token"]])
+    logits = []
+    model.hazard_amplifier.register_forward_hook(lambda module, inputs, output: logits.append(output[1]))
+    with torch.no_grad():
+        plain, together = model.eval()(**batch).loss, model.train()(**batch).loss
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[0], torch.tensor([1.0, 0.0, 0.0]))
+        torch.testing.assert_close(together - plain, options["auxiliary_weight"] * expected)
+        unknown = batch | {"labels": batch["labels"].clamp(max=30)}  # answers that are neither: nothing to learn from
+        torch.testing.assert_close(model(**unknown).loss, model.eval()(**unknown).loss)
+        batch["labels"][:, -1] = -100
+        batch["labels"][:, 0] = 5  # a second answer in every row
+        with pytest.raises(ValueError, match="one photo and one answer"):
+            model.train()(**batch)
+
+
 def test_changed_or_foreign_code_is_not_run(amplified, tmp_path):
     check_code(amplified)
     copy = tmp_path / "copy"
