@@ -2,12 +2,13 @@
 
 All arms train the recipe for the same number of steps: a class has the same number of rows in every arm, half of them
 copies where there are copies. Copies, order and initial weights follow the training seed. Verification asks fold models
-that saw neither a copy's original nor any copy (riskfuse out-of-fold).
+that saw copies of other photos, but neither a copy's original nor any copy of it (riskfuse out-of-fold --with-copies).
 Validation photos decide temperature and decision rule, as riskfuse fuse does; board A is only scored.
 
 Reported per arm, on board A, mean over the seeds: the score of the decision rule and of the most probable label, F1
-of the most dangerous label, log-loss. Intervals of an arm and of paired differences are 95 % of a bootstrap over
-photos; every resample is scored for all arms and seeds and averaged over the seeds.
+of the most dangerous label, log-loss, and the AUC by which its probability ranks the most dangerous photos before the
+others. Intervals of an arm and of paired differences are 95 % of a bootstrap over photos; every resample is scored for
+all arms and seeds and averaged over the seeds.
 
 Everything is made by RiskFuse's own commands below --work and is not made again when it is there: about two hours on
 two cores. Prints a table; the last line is one JSON object.
@@ -38,6 +39,7 @@ POLICIES = {"classic": Path("recipes/augment/classic.yaml"), "vl_adas": Path("re
 ARMS = ("none", "classic", "vl_adas", "vl_adas_verified")
 REFERENCES = ("none", "classic")  # every later arm is compared with these
 SOURCE = "board_a"
+COLUMNS = ("score", "score_argmax", "log_loss", "auc_first")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -91,8 +93,9 @@ def verify(arguments: argparse.Namespace, dataset: Path, seed: int) -> None:
 
 
 def train_judges(arguments: argparse.Namespace, folds: Sequence[int]) -> None:
-    """Stage 1 without each fold that has copies."""
-    words: list[object] = ["out-of-fold", arguments.recipe, "--task", TASK, "--data", arguments.data]
+    """Stage 1 without each fold that has copies, on the first seed's copies for all seeds."""
+    data = make_data(arguments, "vl_adas", arguments.seeds[0])
+    words: list[object] = ["out-of-fold", arguments.recipe, "--task", TASK, "--data", data, "--with-copies"]
     words += ["--folds", ",".join(map(str, folds))]
     words += ["--saves", arguments.work / "judges", "--out", arguments.work / "predictions" / "judges"]
     riskfuse(*words, *(["--override", *arguments.override] if arguments.override else []))
@@ -138,8 +141,11 @@ def evaluate(runs: Mapping[str, list[dict[str, Any]]], card: TaskCard, resamples
     classes = len(card.labels)
     arms: dict[str, Any] = {}
     by_rule_SN, by_argmax_SN, owners = [], [], []
+    loss_of: dict[str, Floats] = {}  # of every photo; means over the seeds, as is the next one
+    wins_of: dict[str, Floats] = {}  # 1 where a most dangerous photo ranks before another one, by pair
     for arm, parts_of_seeds in runs.items():
         values = []
+        losses_SN, wins_SPN = [], []
         for parts in parts_of_seeds:
             val_NK, val_N = parts["val"]
             test_NK, test_N = parts[SOURCE]
@@ -149,6 +155,8 @@ def evaluate(runs: Mapping[str, list[dict[str, Any]]], card: TaskCard, resamples
             by_rule_SN.append(decide(calibrated_NK, offsets))
             by_argmax_SN.append(test_NK.argmax(axis=1))
             owners.append(arm)
+            losses_SN.append(-test_NK[np.arange(len(test_N)), test_N])
+            wins_SPN.append(_wins(test_NK[:, 0], test_N == 0))
             ruled, plain = (confusion_matrix(test_N, p, classes) for p in (by_rule_SN[-1], by_argmax_SN[-1]))
             values.append(
                 {
@@ -156,9 +164,11 @@ def evaluate(runs: Mapping[str, list[dict[str, Any]]], card: TaskCard, resamples
                     "score_argmax": float(weighted_f1(plain, weights_K)),
                     "f1_first": float(class_scores(ruled).f1[0]),
                     "log_loss": log_loss(test_NK, test_N),
+                    "auc_first": float(wins_SPN[-1].mean()),
                     "error_rate": float((by_rule_SN[-1] != test_N).mean()),
                 }
             )
+        loss_of[arm], wins_of[arm] = np.mean(losses_SN, axis=0), np.mean(wins_SPN, axis=0)
         arms[arm] = {"seeds": values, "mean": {key: float(np.mean([v[key] for v in values])) for key in values[0]}}
     differences: dict[str, Any] = {}
     for name, predicted_SN in (("score", by_rule_SN), ("score_argmax", by_argmax_SN)):
@@ -168,14 +178,49 @@ def evaluate(runs: Mapping[str, list[dict[str, Any]]], card: TaskCard, resamples
         mean_R = {arm: scores_SR[[owner == arm for owner in owners]].mean(axis=0) for arm in arms}
         for arm in arms:
             arms[arm]["mean"][f"{name}_interval"] = list(interval(mean_R[arm]))
-            for reference in REFERENCES:
-                if reference in arms and list(arms).index(reference) < list(arms).index(arm):
-                    gain = arms[arm]["mean"][name] - arms[reference]["mean"][name]
-                    differences.setdefault(f"{arm} - {reference}", {})[name] = {
-                        "gain": gain,
-                        "interval": list(interval(mean_R[arm] - mean_R[reference])),
-                    }
+        for arm, reference in _pairs(arms):
+            gain = arms[arm]["mean"][name] - arms[reference]["mean"][name]
+            differences.setdefault(f"{arm} - {reference}", {})[name] = {
+                "gain": gain,
+                "interval": list(interval(mean_R[arm] - mean_R[reference])),
+            }
+    drawn_RN = np.random.default_rng(0).multinomial(len(test_N), np.full(len(test_N), 1 / len(test_N)), resamples)
+    smooth: dict[str, dict[str, Floats]] = {
+        "log_loss": {arm: drawn_RN @ loss_N / len(test_N) for arm, loss_N in loss_of.items()},
+        "auc_first": {arm: _resampled_auc(wins_PN, drawn_RN, test_N == 0) for arm, wins_PN in wins_of.items()},
+    }
+    for name, values_R in smooth.items():
+        for arm in arms:
+            arms[arm]["mean"][f"{name}_interval"] = list(interval(values_R[arm]))
+        for arm, reference in _pairs(arms):
+            differences[f"{arm} - {reference}"][name] = {
+                "gain": arms[arm]["mean"][name] - arms[reference]["mean"][name],
+                "interval": list(interval(values_R[arm] - values_R[reference])),
+            }
     return {"arms": arms, "differences": differences}
+
+
+def _wins(score_N: Floats, first_N: NDArray[np.bool_]) -> Floats:
+    """For every pair of a photo of the first class and another one: 1 when it scores higher, a half when equal."""
+    first_P, other_N = score_N[first_N][:, None], score_N[~first_N][None]
+    return (first_P > other_N) + 0.5 * (first_P == other_N)
+
+
+def _resampled_auc(wins_PN: Floats, drawn_RN: Ints, first_N: NDArray[np.bool_]) -> Floats:
+    """AUC of every resample, shape (R,), from the pairs and how often each photo was drawn."""
+    first_RP, other_RN = drawn_RN[:, first_N], drawn_RN[:, ~first_N]
+    won_R = ((first_RP @ wins_PN) * other_RN).sum(axis=1)
+    return won_R / np.maximum(first_RP.sum(axis=1) * other_RN.sum(axis=1), 1)
+
+
+def _pairs(arms: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every arm with the references that come before it."""
+    names = list(arms)
+    return [(arm, rival) for rival in REFERENCES for arm in names if rival in names[: names.index(arm)]]
+
+
+def _cell(value: float, bounds: Sequence[float], sign: str) -> str:
+    return f"{value:{sign}.3f} [{bounds[0]:{sign}.3f}, {bounds[1]:{sign}.3f}]".rjust(26)
 
 
 def main() -> None:
@@ -192,17 +237,12 @@ def main() -> None:
             predict(arguments, adapter, arguments.data, out, "--splits", "val,test")
             runs[arm].append(read_run(out, arguments.data, card))
     result = {"benchmark": "augmentation", "seeds": list(arguments.seeds), **evaluate(runs, card, arguments.resamples)}
-    print(f"{'arm':<18}{'score (rule)':>28}{'score (argmax)':>28}{'F1 first':>10}{'log-loss':>10}")
+    print(f"{'arm':<32}" + "".join(f"{name:>26}" for name in COLUMNS))
     for arm, values in result["arms"].items():
         mean = values["mean"]
-        cells = [
-            f"{mean[key]:.3f} [{mean[key + '_interval'][0]:.2f}, {mean[key + '_interval'][1]:.2f}]"
-            for key in ("score", "score_argmax")
-        ]
-        print(f"{arm:<18}{cells[0]:>28}{cells[1]:>28}{mean['f1_first']:>10.3f}{mean['log_loss']:>10.3f}")
-    for name, values in result["differences"].items():
-        cells = [f"{v['gain']:+.3f} [{v['interval'][0]:+.2f}, {v['interval'][1]:+.2f}]" for v in values.values()]
-        print(f"{name:<32}{cells[0]:>28}{cells[1]:>28}")
+        print(f"{arm:<32}" + "".join(_cell(mean[name], mean[f"{name}_interval"], "") for name in COLUMNS))
+    for pair, found in result["differences"].items():
+        print(f"{pair:<32}" + "".join(_cell(found[name]["gain"], found[name]["interval"], "+") for name in COLUMNS))
     text = json.dumps(result)
     if arguments.out:
         arguments.out.write_text(text + "\n", encoding="utf-8")

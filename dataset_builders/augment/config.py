@@ -27,7 +27,7 @@ class Transform(BaseModel):
         p: Probability that it is applied to a copy.
         by_strength: Parameters that grow with the class's strength: name -> [value at strength 0, value at strength 1].
             Both values have the same shape (a number, or nested lists of numbers) and are interpolated element by
-            element; whole numbers stay whole.
+            element; whole numbers stay whole, and odd ones odd (kernel sizes must be).
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -141,4 +141,8 @@ def _interpolate(weak: Any, strong: Any, strength: float) -> Any:
     if isinstance(weak, list | tuple):
         return tuple(_interpolate(a, b, strength) for a, b in zip(weak, strong, strict=True))
     value = weak + (strong - weak) * strength
-    return round(value) if isinstance(weak, int) and isinstance(strong, int) else value
+    if not (isinstance(weak, int) and isinstance(strong, int)):
+        return value
+    if weak % 2 and strong % 2:
+        return weak + 2 * round((value - weak) / 2)
+    return round(value)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_builders.errors import ConfigError
+from launch.amplifier.guards import check_adapter, check_code, model_config
 
 __all__ = ["LoadedModel", "ModelSpec", "load_for_prediction", "load_tokenizer_and_template"]
 
@@ -56,8 +57,11 @@ def load_for_prediction(spec: ModelSpec) -> LoadedModel:
     """Load a model for scoring.
 
     Raises:
-        ConfigError: A directory is missing, the template is unknown, or the model takes no photos.
+        ConfigError: A directory is missing, the template is unknown, the model takes no photos, or its amplifier would
+            be dropped, is untrained, or runs changed code.
     """
+    check_code(Path(spec.model))
+    check_adapter(Path(spec.model), None if spec.adapter is None else Path(spec.adapter))
     _set_environment(spec)
     import torch
 
@@ -97,6 +101,7 @@ def load_tokenizer_and_template(model: str, preprocessing: dict[str, Any]) -> tu
     Raises:
         ConfigError: There is no tokenizer, or the template is unknown.
     """
+    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")
     from llamafactory.data import get_template_and_fix_tokenizer
     from llamafactory.hparams import get_infer_args
     from llamafactory.model import load_tokenizer
@@ -129,12 +134,7 @@ def _number_type(spec: ModelSpec, model: Any) -> Any:
 
 def _check_class(model: Any, spec: ModelSpec) -> None:
     """A checkpoint that names its own class must be loaded as that class: the plain one drops modules silently."""
-    import json
-
-    config_file = Path(spec.model) / "config.json"
-    if not config_file.is_file():
-        return
-    remote = json.loads(config_file.read_text(encoding="utf-8")).get("auto_map", {})
+    remote = model_config(Path(spec.model)).get("auto_map", {})
     wanted = {str(name).rsplit(".", 1)[-1] for key, name in remote.items() if key.startswith("AutoModel")}
     if wanted and type(model).__name__ not in wanted:
         raise ConfigError(

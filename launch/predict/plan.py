@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from dataset_builders.errors import ConfigError
@@ -12,10 +13,10 @@ from launch.predict.model import ModelSpec
 from launch.predict.parts import PartHeader
 from launch.predict.rows import PhotoRow, rows_from_dataset, rows_from_list
 from launch.predict.worker import ScoringJob
-from launch.recipe import load_recipe
+from launch.recipe import TrainingRecipe, load_recipe
 from launch.training import has_gpu
 
-__all__ = ["part_header", "photo_rows", "scoring_job"]
+__all__ = ["named_model", "part_header", "photo_rows", "scoring_job"]
 
 
 def scoring_job(config: PredictConfig) -> ScoringJob:
@@ -27,14 +28,7 @@ def scoring_job(config: PredictConfig) -> ScoringJob:
     recipe = load_recipe(config.recipe)
     card = load_task_card(config.task)
     answers = card.answers(config.stage)
-    if config.merged is not None:
-        model, adapter = str(config.merged), None
-    elif config.adapter == BARE_BASE:
-        model, adapter = recipe.model_name_or_path, None
-    elif recipe.trains_adapter:
-        model, adapter = recipe.model_name_or_path, config.adapter or recipe.output_dir
-    else:
-        model, adapter = recipe.output_dir, config.adapter
+    model, adapter = named_model(recipe, adapter=config.adapter, merged=config.merged)
     spec = ModelSpec(
         model=model,
         adapter=adapter,
@@ -46,6 +40,17 @@ def scoring_job(config: PredictConfig) -> ScoringJob:
     return ScoringJob(
         spec=spec, prompt=card.prompt(config.stage), answers=answers, batch_size=config.batch_size, views=config.views
     )
+
+
+def named_model(recipe: TrainingRecipe, *, adapter: str | None, merged: Path | None) -> tuple[str, str | None]:
+    """Model and adapter directory that a recipe and the flags of a command name; arguments as in ``PredictConfig``."""
+    if merged is not None:
+        return str(merged), None
+    if adapter == BARE_BASE:
+        return recipe.model_name_or_path, None
+    if recipe.trains_adapter:
+        return recipe.model_name_or_path, adapter or recipe.output_dir
+    return recipe.output_dir, adapter
 
 
 def _device(config: PredictConfig) -> str:

@@ -20,7 +20,7 @@ from launch.predict.rows import PhotoRow, Shard
 from launch.predict.scorer import LabelScorer, off_label_mass
 from launch.predict.views import Views, average_views, view_photos
 
-__all__ = ["ScoringJob", "ShardWorker"]
+__all__ = ["ScoringJob", "ShardWorker", "read_photo"]
 
 # A photo that a build would quarantine for its size is refused here for the same reason.
 MAX_PIXELS: int = BuildConfig.model_fields["max_pixels"].default
@@ -91,7 +91,7 @@ class ShardWorker:
             if row.problem:
                 continue
             try:
-                photos.append(_read_photo(row.image))
+                photos.append(read_photo(row.image))
                 readable.append(offset)
             except PhotoError as error:
                 errors[offset] = str(error)
@@ -99,7 +99,12 @@ class ShardWorker:
         return readable, [self._scorer.encode(view) for view in views] or None, errors
 
 
-def _read_photo(path: str) -> Any:
+def read_photo(path: str) -> Any:
+    """Read a photo as an RGB PIL image.
+
+    Raises:
+        PhotoError: It is missing, unreadable or too large.
+    """
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 from launch.preflight.finding import Finding, error, warning
 from launch.recipe import TrainingRecipe
+from launch.safetensors_header import tensor_names
 from launch.training import TrainingState, has_gpu, training_state
 
-__all__ = ["check_arguments"]
+__all__ = ["additional_targets", "check_arguments"]
 
 # Modules that every language model has, whatever their names in the file of weights are.
 _ALWAYS_THERE = frozenset({"embed_tokens", "lm_head"})
@@ -118,39 +118,29 @@ def _number_type(recipe: TrainingRecipe) -> list[Finding]:
     return [warning(f"{recipe.path}: {wanted[0]}", problem, "Train on a GPU, or remove the key here.")]
 
 
+def additional_targets(recipe: TrainingRecipe) -> list[str]:
+    """Modules that are trained whole beside LoRA, as the recipe's ``additional_target`` names them."""
+    value = recipe.raw.get("additional_target") or []
+    return [str(name).strip() for name in (value.split(",") if isinstance(value, str) else value)]
+
+
 def _additional_target(recipe: TrainingRecipe) -> list[Finding]:
-    value = recipe.raw.get("additional_target")
-    if not value:
+    names = additional_targets(recipe)
+    if not names:
         return []
     where = f"{recipe.path}: additional_target"
-    names = [str(name).strip() for name in (value.split(",") if isinstance(value, str) else value)]
     directory = Path(recipe.model_name_or_path)
     if not directory.is_dir():
         remedy = "Look into the adapter for its keys after the first checkpoint."
         return [warning(where, "the model is not here, so the module names cannot be checked", remedy)]
-    keys = _weight_names(directory)
+    keys = tensor_names(directory)
     findings = []
     for name in names:
         if name in _ALWAYS_THERE or any(name in key.split(".") for key in keys):
             continue
         problem = f"the base model has no module {name!r}; LLaMA-Factory would go on without training it"
         findings.append(error(where, problem, f"Use a name from the weights of {directory}."))
-    config_file = directory / "config.json"
-    has_own_class = config_file.is_file() and "auto_map" in json.loads(config_file.read_text(encoding="utf-8"))
-    if has_own_class and not recipe.raw.get("trust_remote_code"):
-        problem = f"{directory} has a class of its own, which is not loaded without 'trust_remote_code'"
-        findings.append(error(f"{recipe.path}: trust_remote_code", problem, "Set 'trust_remote_code: true'."))
     return findings
-
-
-def _weight_names(directory: Path) -> set[str]:
-    """Names of all tensors in a model directory; only the files' headers are read."""
-    names: set[str] = set()
-    for path in directory.glob("*.safetensors"):
-        with path.open("rb") as file:  # https://github.com/huggingface/safetensors#format
-            (length,) = struct.unpack("<Q", file.read(8))
-            names.update(json.loads(file.read(length)))
-    return names
 
 
 def _output_dir(recipe: TrainingRecipe) -> list[Finding]:

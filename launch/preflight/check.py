@@ -30,13 +30,14 @@ def check_recipe(
     """
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")
     from launch.preflight.agreement import check_agreement, check_predictions, check_template
+    from launch.preflight.amplifier import check_amplifier
     from launch.preflight.arguments import check_arguments
     from launch.preflight.datasets import load_datasets
     from launch.preflight.length import check_length
 
     recipe = load_recipe(path)
     card = load_task_card(task) if task is not None else None
-    findings = check_arguments(recipe)
+    findings = check_arguments(recipe) + check_amplifier(recipe)
     template_findings = check_template(recipe)
     findings += template_findings
     datasets, found = load_datasets(recipe)

@@ -125,6 +125,18 @@ def test_global_batch_is_the_same_with_and_without_deepspeed(path):
                 assert batch * pipeline.training.processes == recipe["per_device_train_batch_size"]
 
 
+@pytest.mark.parametrize("folder", ["recipes", "recipes/tiny"])
+def test_amplified_recipes_differ_by_the_amplifier_alone(folder):
+    plain, amplified = (
+        yaml.safe_load(Path(f"{folder}/high_risk{suffix}.yaml").read_text(encoding="utf-8"))
+        for suffix in ("", "_amplified")
+    )
+    assert amplified["model_name_or_path"].endswith("-amplified")
+    switch = {"trust_remote_code": True, "additional_target": "hazard_amplifier"}
+    names = {key: amplified[key] for key in ("model_name_or_path", "output_dir")}
+    assert amplified == plain | switch | names
+
+
 def header(path: str) -> list[str]:
     lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
     end = next(index for index, line in enumerate(lines) if not line.startswith("#"))

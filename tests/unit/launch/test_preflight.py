@@ -105,6 +105,26 @@ def test_all_findings_in_one_list_and_exit_code(project, capsys):
     assert main(["check", str(project.path)]) == 0
 
 
+def test_amplifier_that_would_be_dropped_frozen_or_run_changed_code(project, tiny_model, tmp_path):
+    from launch.amplifier import MODULE, AmplifierOptions
+    from launch.amplifier.checkpoint import prepare_checkpoint
+
+    model = tmp_path / "tiny-amplified"
+    prepare_checkpoint(tiny_model, model, AmplifierOptions())
+    sound = {"model_name_or_path": str(model), "trust_remote_code": True, "additional_target": MODULE}
+    assert project(**sound) == []
+    for changes, where in (
+        ({"trust_remote_code": None}, "trust_remote_code"),
+        ({"additional_target": None}, "additional_target"),
+        ({"additional_target": "lm_head"}, "additional_target"),
+    ):
+        assert any(f.level == "error" and where in f.where for f in project(**(sound | changes))), changes
+    assert project(**(sound | {"additional_target": None, "finetuning_type": "full"})) == []
+    with (model / "modeling_hazard_amplifier.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert any("differs" in str(finding) for finding in project(**sound))
+
+
 def test_malformed_conversations_and_missing_photos(project, card):
     good, no_answer, two_photos, missing = (example(card, image) for image in ("0.png", "1.png", "2.png", "none.png"))
     no_answer["messages"].pop()

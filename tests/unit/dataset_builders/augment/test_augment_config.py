@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataset_builders.augment.compose import compose_for_label
 from dataset_builders.augment.config import AugmentConfig, Transform, by_label, load_augment_config
@@ -47,11 +49,20 @@ def test_impossible_policies_are_refused(tmp_path: Path, changes: dict[str, Any]
 
 def test_parameters_grow_with_the_strength_and_whole_numbers_stay_whole() -> None:
     step = Transform.model_validate(
-        {"transform": "X", "fixed": 1, "by_strength": {"a": [0.0, 2.0], "b": [[3, 3], [3, 9]], "c": [[[0.0]], [[1.0]]]}}
+        {"transform": "X", "fixed": 1, "by_strength": {"a": [0.0, 2.0], "b": [2, 9], "c": [[[0.0]], [[1.0]]]}}
     )
-    assert step.parameters_at(0.0) == {"fixed": 1, "a": 0.0, "b": (3, 3), "c": ((0.0,),)}
-    assert step.parameters_at(0.5) == {"fixed": 1, "a": 1.0, "b": (3, 6), "c": ((0.5,),)}
-    assert step.parameters_at(1.0) == {"fixed": 1, "a": 2.0, "b": (3, 9), "c": ((1.0,),)}
+    assert step.parameters_at(0.0) == {"fixed": 1, "a": 0.0, "b": 2, "c": ((0.0,),)}
+    assert step.parameters_at(0.5) == {"fixed": 1, "a": 1.0, "b": 6, "c": ((0.5,),)}
+    assert step.parameters_at(1.0) == {"fixed": 1, "a": 2.0, "b": 9, "c": ((1.0,),)}
+
+
+@given(st.floats(0.0, 2.0), st.integers(0, 9))
+def test_kernel_sizes_stay_odd_at_any_strength(strength: float, half: int) -> None:
+    strong = 2 * half + 1
+    step = Transform.model_validate({"transform": "X", "by_strength": {"a": [3, strong]}})
+    size = step.parameters_at(strength)["a"]
+    assert size % 2 == 1
+    assert abs(size - (3 + (strong - 3) * strength)) <= 1
 
 
 def test_a_label_without_a_value_gets_the_default() -> None:
@@ -78,7 +89,7 @@ def test_a_wrong_transform_is_named_with_its_place(card: TaskCard, step: dict[st
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
-@pytest.mark.parametrize("strength", [0.0, 1.0])
+@pytest.mark.parametrize("strength", [0.0, 0.4, 0.5, 1.0, 1.5])
 def test_shipped_policies_build_for_every_label_at_any_strength(path: Path, strength: float) -> None:
     from dataset_builders.task_card import load_task_card
 

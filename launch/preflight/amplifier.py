@@ -1,0 +1,33 @@
+"""Would a recipe train its model's hazard amplifier? LLaMA-Factory drops or freezes it without a word otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataset_builders.errors import ConfigError
+from launch.amplifier.guards import MODULE, check_code, model_config
+from launch.preflight.arguments import additional_targets
+from launch.preflight.finding import Finding, error
+from launch.recipe import TrainingRecipe
+
+__all__ = ["check_amplifier"]
+
+
+def check_amplifier(recipe: TrainingRecipe) -> list[Finding]:
+    """Is a model's own class loaded, with unchanged code, and is its amplifier trained?"""
+    directory = Path(recipe.model_name_or_path)
+    config = model_config(directory)
+    findings = []
+    if "auto_map" in config and not recipe.raw.get("trust_remote_code"):
+        problem = f"{directory} has a class of its own, which is not loaded without 'trust_remote_code'"
+        findings.append(error(f"{recipe.path}: trust_remote_code", problem, "Set 'trust_remote_code: true'."))
+    if MODULE not in config:
+        return findings
+    try:
+        check_code(directory)
+    except ConfigError as refusal:
+        findings.append(error(f"{recipe.path}: model_name_or_path", str(refusal), "Training would run that code."))
+    if recipe.trains_adapter and MODULE not in additional_targets(recipe):
+        problem = f"{directory} has a {MODULE}, which LLaMA-Factory would freeze and leave out of the adapter"
+        findings.append(error(f"{recipe.path}: additional_target", problem, f"Set 'additional_target: {MODULE}'."))
+    return findings
