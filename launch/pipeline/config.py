@@ -138,6 +138,8 @@ class PipelineConfig(FrozenModel):
         task: The task card.
         prepare: How the photos are made.
         data: Build config; its ``out`` is the data set directory.
+        augment: Augmentation policy; every stage is then trained on the copies too, from the directory ``out`` with
+            ``_augmented`` behind its name. The policy's own ``dataset`` and ``out`` are not used.
         base: The generalist.
         specialists: The second looks by the task card's names. A specialist of the card that is not listed takes no
             part.
@@ -156,6 +158,7 @@ class PipelineConfig(FrozenModel):
     task: Path
     prepare: Prepare | None = None
     data: Path
+    augment: Path | None = None
     base: Stage
     specialists: Annotated[dict[str, SpecialistStage], Field(min_length=1)]
     out_of_fold: bool = False

@@ -48,6 +48,8 @@ def folds_step(config: PipelineConfig, data: BuildConfig, name: str, recipe: dic
     words: list[str | Path] = ["out-of-fold", path, "--stage", name, "--task", config.task, "--data", data.out]
     words += ["--out", out, "--saves", config.saves_dir / OUT_OF_FOLD / name]
     words += ["--folds", ",".join(map(str, _folds(data)))]
+    if config.augment is not None:
+        words.append("--with-copies")
     mined: Sequence[Path] = ()
     mining: tuple[str, ...] = ()
     if name != BASE:

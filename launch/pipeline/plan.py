@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from dataset_builders.augment.config import load_augment_config
 from dataset_builders.build_config import BuildConfig, ImageFolderSource, load_build_config
 from dataset_builders.errors import ConfigError
 from dataset_builders.files import write_text
@@ -25,7 +26,7 @@ from launch.pipeline.model_steps import (
 from launch.pipeline.step import Command, Step
 from launch.recipe import load_recipe
 
-__all__ = ["FUSION", "plan_steps", "resolve_recipe", "stages_of", "write_recipes"]
+__all__ = ["FUSION", "plan_steps", "resolve_recipe", "stages_of", "training_data", "write_recipes"]
 
 FUSION = "fusion"  # directory in the run directory
 
@@ -39,16 +40,18 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
         ConfigError: The task card, the build config or a recipe is missing or wrong.
     """
     card = load_task_card(config.task)
-    data = load_build_config(config.data)
-    if data.task.resolve() != config.task.resolve():
+    built, data = load_build_config(config.data), training_data(config)
+    if built.task.resolve() != config.task.resolve():
         raise ConfigError(
-            f"{config.data} builds for the task card {data.task}, but pipeline {config.name!r} names {config.task}; "
+            f"{config.data} builds for the task card {built.task}, but pipeline {config.name!r} names {config.task}; "
             "give both the same"
         )
     stages = stages_of(config, card)
     steps = [_prepare(config)] if config.prepare is not None else []
+    steps.append(_build(config, built))
+    if config.augment is not None:
+        steps.append(_augment(config, config.augment, built, data))
     steps += [
-        _build(config, data),
         _train(config, data, BASE, [data.out / "train.json", data.out / "val.json"]),
         _predict(config, data, BASE),
         *_folds(config, data, BASE),
@@ -74,6 +77,18 @@ def stages_of(config: PipelineConfig, card: TaskCard) -> tuple[str, ...]:
     return tuple(name for name in card.stages if name == BASE or name in config.specialists)
 
 
+def training_data(config: PipelineConfig) -> BuildConfig:
+    """The build config; its ``out`` is the directory that stages are trained on, the one with copies if there is one.
+
+    Raises:
+        ConfigError: The build config is missing or wrong.
+    """
+    data = load_build_config(config.data)
+    if config.augment is None:
+        return data
+    return data.model_copy(update={"out": data.out.with_name(f"{data.out.name}_augmented")})
+
+
 def resolve_recipe(config: PipelineConfig, name: str) -> dict[str, Any]:
     """A stage's recipe as the pipeline uses it: with its overrides, data set and output directory.
 
@@ -82,7 +97,7 @@ def resolve_recipe(config: PipelineConfig, name: str) -> dict[str, Any]:
         name: Name of the stage.
     """
     stage = config.stage(name)
-    data = load_build_config(config.data)
+    data = training_data(config)
     directories = {"dataset_dir": data.out.as_posix(), "output_dir": (config.saves_dir / name).as_posix()}
     return dict(load_recipe(stage.recipe).raw) | stage.overrides | directories
 
@@ -136,6 +151,23 @@ def _build(config: PipelineConfig, data: BuildConfig) -> Step:
         outputs=tuple(data.out / name for name in _DATA_FILES),
         owned=(data.out,),
         make_commands=lambda: [riskfuse_command("build", config.data)],
+    )
+
+
+def _augment(config: PipelineConfig, policy: Path, built: BuildConfig, data: BuildConfig) -> Step:
+    content = load_augment_config(policy)
+    if content.task.resolve() != config.task.resolve():
+        raise ConfigError(
+            f"{policy} augments for the task card {content.task}, but pipeline {config.name!r} names {config.task}; "
+            "give both the same"
+        )
+    return Step(
+        name="augment",
+        settings=content.content() | {"out": data.out.as_posix()},
+        inputs=(config.task, built.out / "build.json", built.out / "manifest.parquet"),
+        outputs=tuple(data.out / name for name in _DATA_FILES),
+        owned=(data.out,),
+        make_commands=lambda: [riskfuse_command("augment", policy, "--dataset", built.out, "--out", data.out)],
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataset_builders.build_config import load_build_config
 from dataset_builders.files import write_text
 from dataset_builders.task_card import load_task_card
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.console import format_seconds
-from launch.pipeline.plan import FUSION, stages_of
+from launch.pipeline.plan import FUSION, stages_of, training_data
 from launch.pipeline.step import Step, read_marker
 
 __all__ = ["write_summary"]
@@ -54,7 +53,7 @@ def _places(config: PipelineConfig) -> str:
         "submission": fusion / "b-submit.txt",
         "scores": f"{fusion / 'score.json'}, {fusion / 'scores.txt'}",
         "decisions": fusion / "decisions.parquet",
-        "data set": load_build_config(config.data).out,
+        "data set": training_data(config).out,
         "adapters": ", ".join(str(config.saves_dir / name) for name in stages),
         "predictions": ", ".join(str(config.predictions_dir / name) for name in stages),
         "recipes": config.runs_dir / "recipes",

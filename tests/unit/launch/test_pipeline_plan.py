@@ -166,6 +166,25 @@ def test_out_of_fold_decides_what_it_should(config):
         changed(out_of_fold, inference={"options": ("--dtype", "float32")})
 
 
+def test_with_a_policy_every_stage_is_trained_on_the_copies(config):
+    changes = {"augment": Path("recipes/augment/corridor.yaml"), "out_of_fold": True}
+    augmented = PipelineConfig.model_validate(config.model_dump() | changes)
+    steps = {step.name: step for step in plan_steps(augmented)}
+    assert list(steps)[:4] == ["prepare", "build", "augment", "train_base"]
+    out = step(config, "build").owned[0]
+    copies = out.with_name(f"{out.name}_augmented")
+    assert f"--dataset {out} --out {copies}" in steps["augment"].make_commands()[0].shown
+    assert steps["augment"].owned == (copies,)  # the build keeps its own directory
+    assert resolve_recipe(augmented, "high_risk")["dataset_dir"] == copies.as_posix()
+    for name in ("predict_base", "set_high_risk", "fuse"):
+        assert copies / "build.json" in steps[name].inputs
+    for name in ("folds_base", "folds_high_risk"):
+        assert "--with-copies" in steps[name].make_commands()[0].shown
+    strange = augmented.model_copy(update={"augment": Path("recipes/augment/elpv.yaml")})
+    with pytest.raises(ConfigError, match="give both the same"):
+        plan_steps(strange)
+
+
 @pytest.mark.parametrize("out_of_fold", [False, True])
 def test_every_command_of_a_plan_is_one_that_riskfuse_takes(config, out_of_fold):
     config = PipelineConfig.model_validate(config.model_dump() | {"out_of_fold": out_of_fold})
