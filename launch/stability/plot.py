@@ -38,7 +38,7 @@ def plot_variations(figures: Mapping[str, Any], path: Path) -> None:
     axes[1].set_xscale("log")
     axes[1].set_xlim(NO_CHANGE / 2, 2)
     axes[1].set_xlabel("change of a probability")
-    axes[1].legend(frameon=False, loc="lower right")
+    axes[1].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     axes[1].grid(axis="x", alpha=0.3)
     if scored:
         low = [item["score"] - item["score_interval"][0] for item in others]
