@@ -26,7 +26,7 @@ def deciding_tokens(base: Path, card: TaskCard, stage: str) -> dict[str, Any]:
     if len(answers) != 2:
         raise ConfigError(
             f"stage {stage!r} has {len(answers)} answers; the auxiliary loss needs a positive and a negative one, as "
-            f"stage {card.specialist.name!r} has"
+            f"{' and '.join(card.stages[1:])} have"
         )
     from launch.predict.model import load_tokenizer_and_template
 

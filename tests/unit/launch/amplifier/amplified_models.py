@@ -42,7 +42,7 @@ def amplify(base: Path, out: Path, **options) -> Path:
 
 
 def with_auxiliary_loss(base: Path, card: TaskCard) -> dict:
-    return {"auxiliary_weight": 0.5, **deciding_tokens(base, card, card.specialist.name)}
+    return {"auxiliary_weight": 0.5, **deciding_tokens(base, card, card.stages[1])}
 
 
 def shake(tensors: Path) -> None:
@@ -60,13 +60,13 @@ def scores(
 ) -> np.ndarray:
     """Log-probabilities of the specialist's answers, as ``riskfuse predict`` computes them."""
     spec = ModelSpec(str(model), adapter and str(adapter), preprocessing(), "cpu", "auto", 1)
-    stage = card.specialist.name
+    stage = card.stages[1]
     return LabelScorer(load_for_prediction(spec), card.prompt(stage), card.answers(stage)).score(photos)
 
 
 def write_training_recipe(directory: Path, model: Path, card: TaskCard, **changes) -> Path:
     """Eight photos of the specialist's two answers, in two sizes, and a recipe of four steps of two."""
-    stage = card.specialist.name
+    stage = card.stages[1]
     rows = []
     for i in range(8):
         side = SIDE if i % 2 else 84

@@ -135,7 +135,7 @@ def test_auxiliary_loss_needs_two_answers_and_knows_their_tokens(tiny_model, car
     assert "name a task card" in capsys.readouterr().err
     assert main([*words, "--task", str(card_path), "--stage", "base"]) == 2
     assert "5 answers" in capsys.readouterr().err
-    assert main([*words, "--task", str(card_path), "--stage", card.specialist.name]) == 0
+    assert main([*words, "--task", str(card_path), "--stage", card.stages[1]]) == 0
     section = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))["hazard_amplifier"]
     assert {key: section[key] for key in options} == options
 

@@ -104,14 +104,14 @@ def test_misspelt_target_is_found_before_and_refused_after_training(
     assert "additional_target: hazard_amplifier" in capsys.readouterr().out
     train(recipe)
     photo = next(photo_dir.iterdir())
-    words = ["--recipe", str(recipe), "--task", str(card_path), "--stage", card.specialist.name]
+    words = ["--recipe", str(recipe), "--task", str(card_path), "--stage", card.stages[1]]
     assert main(["explain", str(photo), *words, "--out", str(tmp_path / "maps")]) == 2
     assert "without it" in capsys.readouterr().err
 
 
 def test_explain_draws_each_photo_and_lists_what_it_cannot_read(trained, card, card_path, photo_dir, tmp_path, capsys):
     photos = sorted(photo_dir.iterdir())[:2]
-    words = ["--recipe", str(trained), "--task", str(card_path), "--stage", card.specialist.name]
+    words = ["--recipe", str(trained), "--task", str(card_path), "--stage", card.stages[1]]
     assert main(["explain", *map(str, photos), "missing.jpg", *words, "--out", str(tmp_path)]) == 1
     shown = capsys.readouterr()
     assert "missing.jpg" in shown.err
