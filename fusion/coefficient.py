@@ -1,11 +1,12 @@
 """The correction coefficient: how much the specialist's second look multiplies the base confidence in the targets.
 
-kappa(x) = clip((odds(q(x)) / odds(prior)) ** exponent, floor, cap), where q is the specialist's calibrated probability
-of a positive and prior the share of positives that it was trained with. odds(q) / odds(prior) is the likelihood ratio
-that the second look adds to what the base model knew (Bayes' rule; Saerens et al., Neural Computation 14, 2002), the
-exponent discounts evidence that both models share (log-linear pooling; Genest and Zidek, Statistical Science 1,
-1986). Then p'(target) is proportional to p * kappa and p'(other) to p. Several specialists multiply one after the
-other: p'(k) is proportional to p(k) times the kappas of all specialists that have k among their targets.
+kappa(x) = clip((odds(q(x)) / odds(neutral)) ** exponent, floor, cap), where q is the specialist's calibrated
+probability of a positive. With the share of positives that it was trained with as the neutral point, the quotient is
+the likelihood ratio that the second look adds to what the base model knew (Bayes' rule; Saerens et al., Neural
+Computation 14, 2002), the exponent discounts evidence that both models share (log-linear pooling; Genest and Zidek,
+Statistical Science 1, 1986). Then p'(target) is proportional to p * kappa and p'(other) to p. Several specialists
+multiply one after the other: p'(k) is proportional to p(k) times the kappas of all specialists that have k among their
+targets.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Coefficient(BaseModel):
     """One member of the family.
 
     Attributes:
-        prior: The specialist's training share of positives, in (0, 1); kappa is 1 at q = prior.
-        exponent: gamma >= 0; 0 is no fusion, infinity turns kappa into a switch at the prior.
+        neutral: The q at which kappa is 1, in (0, 1): the specialist's training share of positives, or fitted.
+        exponent: gamma >= 0; 0 is no fusion, infinity turns kappa into a switch at the neutral point.
         cap: Largest kappa, >= 1, may be infinite.
         floor: Smallest kappa, 0 to 1: 1/cap lets the specialist talk the base model out of a target as much as into
             it, 1 lets it only raise.
@@ -36,7 +37,7 @@ class Coefficient(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    prior: Annotated[float, Field(gt=0, lt=1)]
+    neutral: Annotated[float, Field(gt=0, lt=1)]
     exponent: Annotated[float, Field(ge=0)]
     cap: Annotated[float, Field(ge=1)]
     floor: Annotated[float, Field(ge=0, le=1)]
@@ -49,8 +50,8 @@ class Coefficient(BaseModel):
 
 
 # The family's two fixed points: the base model alone, and "the specialist says positive, so it is the target".
-NO_FUSION = Coefficient(prior=0.5, exponent=0.0, cap=1.0, floor=1.0)
-OVERRIDE = Coefficient(prior=0.5, exponent=math.inf, cap=math.inf, floor=1.0)
+NO_FUSION = Coefficient(neutral=0.5, exponent=0.0, cap=1.0, floor=1.0)
+OVERRIDE = Coefficient(neutral=0.5, exponent=math.inf, cap=math.inf, floor=1.0)
 
 
 def log_coefficient(log_odds_N: Floats, coefficient: Coefficient) -> Floats:
@@ -58,12 +59,12 @@ def log_coefficient(log_odds_N: Floats, coefficient: Coefficient) -> Floats:
 
     Args:
         log_odds_N: Log-odds of the calibrated q, infinite for q = 0 or 1; NaN where there is no second look.
-        coefficient: Prior, exponent, cap and floor.
+        coefficient: Neutral point, exponent, cap and floor.
 
     Returns:
         log kappa, non-decreasing in the log-odds, within [log floor, log cap]; 0 where the log-odds are NaN.
     """
-    evidence = np.asarray(log_odds_N, dtype=np.float64) - math.log(coefficient.prior / (1 - coefficient.prior))
+    evidence = np.asarray(log_odds_N, dtype=np.float64) - math.log(coefficient.neutral / (1 - coefficient.neutral))
     silent = np.isnan(evidence) | (evidence == 0)  # 0 x infinity must be 0, not NaN
     if coefficient.exponent == 0:
         return np.zeros(len(evidence))

@@ -6,7 +6,13 @@ while the log-loss is smooth (after the one-standard-error rule of Breiman et al
 1984, section 3.4.3). Simulated with 670 rows and an uninformative specialist, taking the best score outright costs
 0.04 of the score on fresh rows, one standard error 0.01, two nothing; with informative ones two are as good or better.
 A member that scores below no fusion or below the hard override on these rows is never chosen, so the result contains
-its rivals.
+its rivals. Of tied members no fusion stays unless the best one passes a likelihood-ratio test against it, for exponent
+and neutral point, at 5 % (Wilks 1938).
+
+Where kappa is 1 is fitted too: the training share of positives is the neutral point of a specialist whose negatives are
+a fair sample, but mined negatives are not one, and what both models share moves it further. Exponents and neutral
+points of the log-linear pool have the least log-loss together, which is convex in them; they join the family beside the
+training share.
 
 Several specialists are fitted by coordinates: each in turn with the others applied, from no fusion, until nothing
 changes. No step lowers the score, so the rivals stay contained.
@@ -24,13 +30,18 @@ from fusion.calibration import log_loss
 from fusion.coefficient import NO_FUSION, OVERRIDE, Coefficient, log_coefficient, multiply, multiply_all
 from fusion.metrics import confusion_matrix, score_influence, weighted_f1
 
-__all__ = ["CAPS", "EXPONENTS", "MIN_POSITIVES", "choose_coefficient", "choose_coefficients", "family"]
+__all__ = ["CAPS", "EXPONENTS", "MIN_POSITIVES", "choose_coefficient", "choose_coefficients", "family", "fit_pool"]
 
 EXPONENTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 CAPS = (3.0, 10.0, 100.0, 10_000.0)
 MIN_POSITIVES = 2  # fewer positive rows say nothing about a coefficient
 TIED_STANDARD_ERRORS = 2.0
 ROUNDING = 1e-9
+ODDS_BOUND = 20.0  # log-odds beyond say no more than "certain"
+EXPONENT_BOUND = 3.0
+RIDGE = 0.1
+FACTORS = (0.5, 1.0, 1.5)  # of the fitted exponent
+MIN_LIKELIHOOD_GAIN = 3.0  # in nats: half the 95 % point of chi-square with two degrees of freedom
 MAX_PASSES = 3
 
 Floats = NDArray[np.float64]
@@ -46,16 +57,72 @@ class _Tried:
 
 
 def family(
-    prior: float, exponents: Sequence[float] = EXPONENTS, caps: Sequence[float] = CAPS
+    prior: float,
+    exponents: Sequence[float] = EXPONENTS,
+    caps: Sequence[float] = CAPS,
+    pool: tuple[float, float] | None = None,
 ) -> tuple[Coefficient, ...]:
-    """The members that are tried: no fusion, the hard override, then the grid with and without a floor of 1."""
+    """The members that are tried: no fusion, the hard override, then the grid with and without a floor of 1.
+
+    Args:
+        prior: Training share of positives.
+        exponents: Exponents that are tried with it.
+        caps: Caps that are tried.
+        pool: Exponent and neutral point of ``fit_pool``; multiples of that exponent are tried with that point.
+    """
+    pairs = [(exponent, prior) for exponent in exponents]
+    if pool is not None and pool[0] > 0:
+        pairs += [(factor * pool[0], pool[1]) for factor in FACTORS]
     grid = [
-        Coefficient(prior=prior, exponent=exponent, cap=cap, floor=floor)
-        for exponent in exponents
+        Coefficient(neutral=point, exponent=exponent, cap=cap, floor=floor)
+        for exponent, point in pairs
         for cap in caps
         for floor in (1 / cap, 1.0)
     ]
     return (NO_FUSION, OVERRIDE, *grid)
+
+
+def fit_pool(
+    base_logps_NK: Floats, log_odds_SN: Floats, labels_N: Ints, targets_SK: NDArray[np.bool_]
+) -> tuple[tuple[float, float], ...]:
+    """Exponent and neutral point of every specialist that minimise the log-loss of the pool, without caps.
+
+    log p'(k) = log p(k) + sum over specialists that target k of (exponent * log-odds - bias) + constant; a row without
+    a second look gets 0 from that specialist. A small ridge keeps the optimum finite where a specialist separates all
+    rows.
+
+    Args:
+        base_logps_NK: Calibrated log-probabilities of the base model, no NaN.
+        log_odds_SN: Log-odds of the specialists; NaN without a second look.
+        labels_N: True class indices.
+        targets_SK: Which classes each specialist speaks about.
+
+    Returns:
+        For every specialist the exponent, >= 0, and the probability of a positive at which kappa is 1, in (0, 1).
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    seen_SN = np.isfinite(log_odds_SN)
+    odds_SN = np.where(seen_SN, np.clip(log_odds_SN, -ODDS_BOUND, ODDS_BOUND), 0.0)
+    on_target_SN = targets_SK[:, labels_N].astype(np.float64)
+    count = len(targets_SK)
+
+    def loss(x: Floats) -> tuple[float, Floats]:
+        factor_SN = (x[:count, None] * odds_SN - x[count:, None]) * seen_SN
+        pooled_NK = base_logps_NK + np.einsum("sn,sk->nk", factor_SN, targets_SK)
+        pooled_NK = pooled_NK - logsumexp(pooled_NK, axis=1, keepdims=True)
+        surplus_SN = (np.einsum("nk,sk->sn", np.exp(pooled_NK), targets_SK) - on_target_SN) * seen_SN
+        gradient = np.concatenate([(surplus_SN * odds_SN).sum(axis=1), -surplus_SN.sum(axis=1)])
+        value = -pooled_NK[np.arange(len(labels_N)), labels_N].sum()
+        return float(value + RIDGE * (x**2).sum()), gradient + 2 * RIDGE * x
+
+    bounds = [(0.0, EXPONENT_BOUND)] * count + [(None, None)] * count
+    found = minimize(loss, np.zeros(2 * count), jac=True, method="L-BFGS-B", bounds=bounds).x
+    pairs = zip(found[:count].tolist(), found[count:].tolist(), strict=True)
+    neutral = [(exponent, bias / exponent if exponent > 0 else 0.0) for exponent, bias in pairs]
+    bound = ODDS_BOUND / 2
+    return tuple((e, float(1 / (1 + np.exp(-np.clip(point, -bound, bound))))) for e, point in neutral)
 
 
 def choose_coefficients(
@@ -150,6 +217,9 @@ def choose_coefficient(
     best = max(tried, key=lambda t: t.score)
     tied = [t for t in tried if t.score >= floor - ROUNDING and _tied(t, best)]
     chosen = min(tied, key=lambda t: (round(t.log_loss, 9), t.coefficient.exponent, t.coefficient.cap))
+    idle = next((t for t in tied if t.coefficient == NO_FUSION), None)
+    if idle is not None and (idle.log_loss - chosen.log_loss) * len(labels_N) < MIN_LIKELIHOOD_GAIN:
+        return NO_FUSION
     return chosen.coefficient
 
 

@@ -24,7 +24,7 @@ from fusion.calibration import (
     renormalise,
 )
 from fusion.coefficient import log_coefficient, multiply_all
-from fusion.coefficient_fit import CAPS, EXPONENTS, choose_coefficients, family
+from fusion.coefficient_fit import CAPS, EXPONENTS, choose_coefficients, family, fit_pool
 from fusion.cross_fit import assign_folds, gains_more_than_its_error
 from fusion.decision import fit_offsets
 from fusion.guard import GUARD_LEVEL, Guard, judge_fusion
@@ -203,14 +203,16 @@ def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Para
     base_temperature = fit_temperature(rows.base_logps_NK, rows.labels_N)
     base = apply_temperature(rows.base_logps_NK, base_temperature)
     log_odds_SN = np.full(rows.looks_SN2.shape[:2], np.nan)
-    temperatures, families = [], []
+    temperatures, priors = [], []
     for s, prior in enumerate(target.priors):
         seen, positive, looks = _second_looks(rows, target, s)
         temperature, prior = _fit_specialist(looks, positive, prior)
         calibrated = apply_temperature(looks, temperature)
         log_odds_SN[s, seen] = calibrated[:, 0] - calibrated[:, 1]
         temperatures.append(temperature)
-        families.append(family(prior, settings.exponents, settings.caps))
+        priors.append(prior)
+    pool = fit_pool(base, log_odds_SN, rows.labels_N, target.targets_SK)
+    families = [family(p, settings.exponents, settings.caps, found) for p, found in zip(priors, pool, strict=True)]
     coefficients = choose_coefficients(
         base,
         log_odds_SN,
@@ -224,8 +226,10 @@ def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Para
     return Parameters(
         base_temperature=base_temperature,
         specialists=tuple(
-            SpecialistParameters(name=name, temperature=temperature, coefficient=coefficient)
-            for name, temperature, coefficient in zip(target.names, temperatures, coefficients, strict=True)
+            SpecialistParameters(name=name, temperature=temperature, prior=prior, coefficient=coefficient)
+            for name, temperature, prior, coefficient in zip(
+                target.names, temperatures, priors, coefficients, strict=True
+            )
         ),
         base_offsets=fit_offsets(base, rows.labels_N, target.weights_K),
         fused_offsets=fit_offsets(fused, rows.labels_N, target.weights_K),

@@ -42,13 +42,15 @@ class SpecialistParameters(BaseModel):
     Attributes:
         name: Its stage.
         temperature: Its temperature.
-        coefficient: The correction coefficient, with the training prior.
+        prior: Share of positives that it was trained with, in (0, 1).
+        coefficient: The correction coefficient.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     name: str
     temperature: Temperature
+    prior: Annotated[float, Field(gt=0, lt=1)]
     coefficient: Coefficient
 
 

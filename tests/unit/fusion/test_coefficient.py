@@ -19,7 +19,7 @@ TARGET = np.array([True, False, True, False])
 def coefficients(draw):
     cap = draw(CAPS)
     floor = draw(st.sampled_from([1.0, 0.0 if math.isinf(cap) else 1 / cap]))
-    return Coefficient(prior=draw(PRIORS), exponent=draw(EXPONENTS), cap=cap, floor=floor)
+    return Coefficient(neutral=draw(PRIORS), exponent=draw(EXPONENTS), cap=cap, floor=floor)
 
 
 @st.composite
@@ -42,22 +42,22 @@ def test_coefficient_rises_with_the_second_look_within_its_bounds(coefficient, o
 
 @settings(deadline=None)
 @given(coefficients())
-def test_coefficient_is_one_at_the_prior_and_without_a_second_look(coefficient):
-    at_prior = math.log(coefficient.prior / (1 - coefficient.prior))
-    np.testing.assert_array_equal(log_coefficient(np.array([at_prior, np.nan]), coefficient), [0, 0])
+def test_coefficient_is_one_at_the_neutral_point_and_without_a_second_look(coefficient):
+    neutral = math.log(coefficient.neutral / (1 - coefficient.neutral))
+    np.testing.assert_array_equal(log_coefficient(np.array([neutral, np.nan]), coefficient), [0, 0])
 
 
 def test_coefficient_is_the_powered_odds_ratio():
     q, prior = 0.8, 0.3
-    coefficient = Coefficient(prior=prior, exponent=0.5, cap=100, floor=0.01)
+    coefficient = Coefficient(neutral=prior, exponent=0.5, cap=100, floor=0.01)
     expected = ((q / (1 - q)) / (prior / (1 - prior))) ** 0.5
     assert np.exp(log_coefficient(np.array([math.log(q / (1 - q))]), coefficient)) == pytest.approx(expected)
 
 
 def test_sure_second_looks_reach_the_bounds():
-    capped = Coefficient(prior=0.3, exponent=1, cap=50, floor=1 / 50)
+    capped = Coefficient(neutral=0.3, exponent=1, cap=50, floor=1 / 50)
     np.testing.assert_allclose(np.exp(log_coefficient(np.array([np.inf, -np.inf]), capped)), [50, 1 / 50])
-    raising = Coefficient(prior=0.3, exponent=1, cap=50, floor=1)
+    raising = Coefficient(neutral=0.3, exponent=1, cap=50, floor=1)
     np.testing.assert_allclose(np.exp(log_coefficient(np.array([-np.inf]), raising)), [1])
     np.testing.assert_array_equal(log_coefficient(np.array([np.inf, -np.inf]), NO_FUSION), [0, 0])
 
@@ -118,6 +118,6 @@ def test_of_contradicting_certainties_the_first_wins_and_agreeing_ones_commute()
 
 
 def test_impossible_members_are_refused():
-    for wrong in ({"prior": 0}, {"prior": 1}, {"exponent": -1}, {"cap": 0.5}, {"floor": 1.5}, {"cap": math.nan}):
+    for wrong in ({"neutral": 0}, {"neutral": 1}, {"exponent": -1}, {"cap": 0.5}, {"floor": 1.5}, {"cap": math.nan}):
         with pytest.raises(ValidationError):
-            Coefficient(**{"prior": 0.3, "exponent": 1, "cap": 10, "floor": 0.1, **wrong})
+            Coefficient(**{"neutral": 0.3, "exponent": 1, "cap": 10, "floor": 0.1, **wrong})

@@ -192,7 +192,7 @@ def test_fused_differences_are_against_base_with_the_same_decision(fused):
 def test_the_model_reads_back_and_applies_again(fused, tmp_path):
     result, out = fused
     assert load_fusion_model(out / "fusion.json") == result.model
-    assert result.model.parameters.specialists[0].coefficient.prior == pytest.approx(1 / 3)
+    assert result.model.parameters.specialists[0].prior == pytest.approx(1 / 3)
     assert result.model.fitted_on.second_looks["second"].prior_source == "second.json"
     specialist = result.model.parameters.specialists[0]
     override = specialist.coefficient.model_copy(update={"cap": np.inf, "exponent": np.inf})
@@ -324,9 +324,7 @@ def test_several_specialists_by_name(tmp_path, capsys):
     assert main([*words, "--specialist", f"second={second['second']}"]) == 0
     model = load_fusion_model(tmp_path / "out" / "fusion.json")
     assert [specialist.name for specialist in model.parameters.specialists] == ["second", "cut"]
-    assert [specialist.coefficient.prior for specialist in model.parameters.specialists] == pytest.approx(
-        [1 / 3, 1 / 2]
-    )
+    assert [specialist.prior for specialist in model.parameters.specialists] == pytest.approx([1 / 3, 1 / 2])
     assert model.targets == {"second": ("red",), "cut": ("red", "amber")}
     assert set(model.calibration) == {"base", "second", "cut"}
     columns = pq.read_schema(tmp_path / "out" / "decisions.parquet").names

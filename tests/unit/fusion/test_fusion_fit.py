@@ -62,7 +62,7 @@ def test_on_the_rows_of_the_fit_fusion_is_never_worse_than_its_rivals(specialist
 
 def test_the_prior_is_found_when_nobody_wrote_it_down():
     parameters = fit_parameters(simulate(0, 4000), make_target(prior=None), QUICK)
-    assert parameters.specialists[0].coefficient.prior == pytest.approx(1 / 3, abs=0.1)
+    assert parameters.specialists[0].prior == pytest.approx(1 / 3, abs=0.1)
 
 
 def test_several_targets_take_the_most_probable_one():
