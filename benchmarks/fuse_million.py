@@ -114,10 +114,10 @@ def simulate(directory: Path, card: TaskCard, arguments: argparse.Namespace) -> 
     write_predictions(directory / "specialist", sample_ids, looks, answers, arguments.shard_size)
 
 
-def run_fuse(directory: Path, task: Path) -> tuple[float, float, float]:
+def run_fuse(directory: Path, task: Path, specialist: str) -> tuple[float, float, float]:
     """Wall-clock seconds, processor seconds and peak memory in MiB of one `riskfuse fuse` in a process of its own."""
     words = [sys.executable, "-m", "launch.cli", "fuse", str(directory / "data"), "--task", str(task)]
-    words += ["--base", str(directory / "base"), "--specialist", str(directory / "specialist")]
+    words += ["--base", str(directory / "base"), "--specialist", f"{specialist}={directory / 'specialist'}"]
     words += ["--out", str(directory / "out")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(directory / "bytecode")
@@ -142,7 +142,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         simulate(directory, card, arguments)
-        _, *runs = [run_fuse(directory, arguments.task) for _ in range(1 + arguments.repeats)]
+        _, *runs = [run_fuse(directory, arguments.task, card.stages[1]) for _ in range(1 + arguments.repeats)]
         with (directory / "out" / "b-submit.txt").open(encoding="utf-8") as file:
             submitted = sum(1 for _ in file)
         with (directory / "out" / "review.csv").open(encoding="utf-8") as file:

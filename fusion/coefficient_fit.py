@@ -41,7 +41,8 @@ ODDS_BOUND = 20.0  # log-odds beyond say no more than "certain"
 EXPONENT_BOUND = 3.0
 RIDGE = 0.1
 FACTORS = (0.5, 1.0, 1.5)  # of the fitted exponent
-MIN_LIKELIHOOD_GAIN = 3.0  # in nats: half the 95 % point of chi-square with two degrees of freedom
+MIN_EXPONENT_GAIN = 1.92  # in nats: half the 95 % point of chi-square with one degree of freedom,
+MIN_LIKELIHOOD_GAIN = 3.0  # and with two
 MAX_PASSES = 3
 
 Floats = NDArray[np.float64]
@@ -98,7 +99,8 @@ def fit_pool(
         targets_SK: Which classes each specialist speaks about.
 
     Returns:
-        For every specialist the exponent, >= 0, and the probability of a positive at which kappa is 1, in (0, 1).
+        For every specialist the exponent, >= 0, and the probability of a positive at which kappa is 1, in (0, 1). The
+        exponent is 0 where it fails a likelihood-ratio test against a constant factor on the targets, at 5 %.
     """
     from scipy.optimize import minimize
     from scipy.special import logsumexp
@@ -117,12 +119,22 @@ def fit_pool(
         value = -pooled_NK[np.arange(len(labels_N)), labels_N].sum()
         return float(value + RIDGE * (x**2).sum()), gradient + 2 * RIDGE * x
 
-    bounds = [(0.0, EXPONENT_BOUND)] * count + [(None, None)] * count
-    found = minimize(loss, np.zeros(2 * count), jac=True, method="L-BFGS-B", bounds=bounds).x
-    pairs = zip(found[:count].tolist(), found[count:].tolist(), strict=True)
-    neutral = [(exponent, bias / exponent if exponent > 0 else 0.0) for exponent, bias in pairs]
-    bound = ODDS_BOUND / 2
-    return tuple((e, float(1 / (1 + np.exp(-np.clip(point, -bound, bound))))) for e, point in neutral)
+    def minimum(silent: int | None) -> tuple[float, Floats]:
+        exponents = [(0.0, 0.0 if s == silent else EXPONENT_BOUND) for s in range(count)]
+        bounds = [*exponents, *[(None, None)] * count]
+        found = minimize(loss, np.zeros(2 * count), jac=True, method="L-BFGS-B", bounds=bounds)
+        return float(found.fun), found.x
+
+    best, x = minimum(None)
+    pool = []
+    for s, (exponent, bias) in enumerate(zip(x[:count].tolist(), x[count:].tolist(), strict=True)):
+        # Silent, a specialist is a constant factor on its targets: that may mend base, but it is no second look.
+        if exponent == 0 or minimum(s)[0] - best < MIN_EXPONENT_GAIN:
+            pool.append((0.0, 0.5))
+            continue
+        point = np.clip(bias / exponent, -ODDS_BOUND / 2, ODDS_BOUND / 2)
+        pool.append((exponent, float(1 / (1 + np.exp(-point)))))
+    return tuple(pool)
 
 
 def choose_coefficients(

@@ -27,10 +27,10 @@ def write_scenes(directory: Path) -> Path:
     )
 
 
-def write_data(directory: Path) -> Path:
+def write_data(directory: Path, folds: int = 3) -> Path:
     sources = [
         {"kind": "label_list", "name": name, "role": role, "path": f"scenes/{name}.txt", "images": f"scenes/{name}"}
         for name, role in (("train", "train"), ("b", "test"))
     ]
-    config = {"task": str(ROOT / "recipes/tasks/corridor.yaml"), "out": "data", "folds": 3, "sources": sources}
+    config = {"task": str(ROOT / "recipes/tasks/corridor.yaml"), "out": "data", "folds": folds, "sources": sources}
     return write_yaml(directory / "data.yaml", config)
