@@ -105,7 +105,7 @@ def fit_pool(
     from scipy.optimize import minimize
     from scipy.special import logsumexp
 
-    seen_SN = np.isfinite(log_odds_SN)
+    seen_SN = ~np.isnan(log_odds_SN)
     odds_SN = np.where(seen_SN, np.clip(log_odds_SN, -ODDS_BOUND, ODDS_BOUND), 0.0)
     on_target_SN = targets_SK[:, labels_N].astype(np.float64)
     count = len(targets_SK)
