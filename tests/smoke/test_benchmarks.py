@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -18,6 +20,7 @@ SMALL = {
     "augment_vs_loop.py": ["--photos", "64", "--side", "112", "--repeats", "1", "--cores", "2"],
     "augmentation.py": ["--arms", "none", "--seeds", "1", "--resamples", "5", "--override", "max_steps=1"],
     "fuse_million.py": ["--rows", "500", "--validation", "300", "--shard-size", "128", "--repeats", "1"],
+    "second_look.py": ["--resamples", "20"],
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
 }
@@ -60,10 +63,53 @@ def test_every_benchmark_is_run():
     assert set(SMALL) == {path.name for path in Path("benchmarks").glob("*.py")}
 
 
-@pytest.mark.parametrize("name", sorted(set(SMALL) - {"augmentation.py"}))
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"augmentation.py", "second_look.py"}))
 def test_last_line_is_one_json_object_with_ratios(name):
     result = run_benchmark(name, *SMALL[name])
     assert all(ratio > 0 for ratio in result.get("ratios", {}).values())
+
+
+def write_decisions_by_hand(out: Path, card: TaskCard, found: float) -> Path:
+    """Decisions about 40 photos of which base gets every fourth wrong, and fused the share ``found`` of these right."""
+    labels = [card.label_ids[n % len(card.label_ids)] for n in range(40)]
+    wrong = [card.label_ids[(n + 1) % len(card.label_ids)] for n in range(40)]
+    base = [wrong[n] if n % 4 == 0 else labels[n] for n in range(40)]
+    fused = [labels[n] if n < 40 * found else base[n] for n in range(40)]
+    systems = {"base": base, "override": base, "fused": fused}
+    columns = {
+        "sample_id": [f"b/{n:02}" for n in range(40)],
+        "source": ["board_b"] * 40,
+        "label": labels,
+        **{f"{name}_{way}": values for way in ("argmax", "rule") for name, values in systems.items()},
+        "submitted": fused,
+        f"{card.specialists[0].name}_positive": [0.9 if label == "high" else 0.1 for label in labels],
+    }
+    out.mkdir()
+    pq.write_table(pa.table(columns), out / "decisions.parquet")
+    return out
+
+
+def test_second_look_compares_systems_and_arms(tmp_path, card):
+    seeds = [write_decisions_by_hand(tmp_path / name, card, found) for name, found in (("a", 0.5), ("b", 1), ("c", 1))]
+    arms = ["--arm", "plain", *seeds[:2], "--arm", "other", seeds[2]]
+    result = run_benchmark("second_look.py", *arms, *SMALL["second_look.py"])
+    plain = result["arms"]["plain"]
+    assert plain["base_argmax"]["error_rate"]["mean"] == pytest.approx(0.25)
+    assert plain["fused_argmax"]["error_rate"]["by_seed"] == pytest.approx([0.125, 0])
+    assert plain[card.specialists[0].name]["auc"]["mean"] == 1
+    difference = {(found["system"], found["against"]): found for found in result["differences"]}
+    gain = difference["plain fused_argmax", "plain base_argmax"]
+    assert gain["relative_error"]["difference"] == pytest.approx(-0.75)
+    assert gain["score"]["interval"][0] > 0
+    assert difference["other fused_rule", "plain fused_rule"]["error_rate"]["difference"] == pytest.approx(-0.0625)
+
+
+def test_second_look_wants_labelled_photos(tmp_path, card):
+    directory = write_decisions_by_hand(tmp_path / "a", card, 1)
+    command = [sys.executable, "benchmarks/second_look.py", "--arm", "a", str(directory), "--source", "board_c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 1
+    assert "decisions.parquet: every photo of source board_c needs a label" in done.stderr
 
 
 def test_arms_of_augmentation_are_trained_and_scored(board, tmp_path):
