@@ -13,45 +13,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from smoke_data import ROOT, write_data, write_scenes, write_yaml
+from smoke_data import ROOT, write_pipeline, write_yaml
 
 from dataset_builders.task_card import TaskCard
 
 PATIENCE_S = 1200
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-
-
-def write_pipeline(directory: Path, model: Path) -> Path:
-    overrides = {
-        "model_name_or_path": str(model),
-        "deepspeed": str(ROOT / "ds_configs/zero2.json"),
-        "per_device_train_batch_size": 2,
-        "max_steps": 6,
-        "save_steps": 2,
-        "logging_steps": 1,
-    }
-    pipeline = {
-        "name": "smoke",
-        "task": str(ROOT / "recipes/tasks/corridor.yaml"),
-        "prepare": {
-            "command": ["riskfuse", "scenes", str(write_scenes(directory)), "--workers", "2"],
-            "inputs": ["scenes.yaml"],
-            "outputs": ["scenes/train.txt", "scenes/b.txt"],
-        },
-        "data": str(write_data(directory)),
-        "base": {"recipe": str(ROOT / "recipes/tiny/base.yaml"), "overrides": overrides},
-        "specialists": {
-            "high_risk": {
-                "recipe": str(ROOT / "recipes/tiny/high_risk.yaml"),
-                "overrides": overrides | {"max_steps": 2},
-            },
-        },
-        "training": {"processes": 2},
-        "inference": {"engine": "ray", "workers": 2, "options": ["--shard-size", "8", "--batch-size", "4"]},
-        "decision": {"options": ["--resamples", "50"]},
-    }
-    return write_yaml(directory / "pipeline.yaml", pipeline)
 
 
 class Pipeline:
@@ -89,7 +57,16 @@ class Pipeline:
 def finished(tmp_path_factory, tiny_model) -> Pipeline:
     """A pipeline that was killed in training and in prediction and then went on to the end."""
     directory = tmp_path_factory.mktemp("smoke")
-    write_pipeline(directory, tiny_model)
+    write_pipeline(
+        directory,
+        tiny_model,
+        overrides={"deepspeed": str(ROOT / "ds_configs/zero2.json"), "max_steps": 6},
+        high_risk={"overrides": {"max_steps": 2}},
+        scenes_options=("--workers", "2"),
+        name="smoke",
+        training={"processes": 2},
+        inference={"engine": "ray", "workers": 2, "options": ["--shard-size", "8", "--batch-size", "4"]},
+    )
     pipeline = Pipeline(directory)
     pipeline.kill_when(lambda: (directory / "saves/smoke/base/checkpoint-2/trainer_state.json").is_file())
     pipeline.kill_when(lambda: any(directory.glob("predictions/smoke/base/part-*.parquet")))

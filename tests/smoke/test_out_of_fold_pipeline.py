@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from smoke_data import ROOT, write_data, write_scenes, write_yaml
+from smoke_data import write_pipeline
 
 from dataset_builders.manifest import read_manifest
 
@@ -18,36 +18,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     directory = tmp_path_factory.mktemp("out_of_fold")
-    overrides = {
-        "model_name_or_path": str(tiny_model),
-        "per_device_train_batch_size": 2,
-        "max_steps": 2,
-        "save_steps": 2,
-        "logging_steps": 1,
-    }
-    pipeline = {
-        "name": "folds",
-        "task": str(ROOT / "recipes/tasks/corridor.yaml"),
-        "prepare": {
-            "command": ["riskfuse", "scenes", str(write_scenes(directory))],
-            "inputs": ["scenes.yaml"],
-            "outputs": ["scenes/train.txt", "scenes/b.txt"],
-        },
-        "data": str(write_data(directory, folds=2)),
-        "base": {"recipe": str(ROOT / "recipes/tiny/base.yaml"), "overrides": overrides},
-        "specialists": {
-            "high_risk": {
-                "recipe": str(ROOT / "recipes/tiny/high_risk.yaml"),
-                "overrides": overrides,
-                "mining": {"options": ["--rows", "24"]},
-            }
-        },
-        "out_of_fold": True,
-        "training": {"processes": 1},
-        "inference": {"engine": "local", "options": ["--batch-size", "4"]},
-        "decision": {"options": ["--resamples", "50"]},
-    }
-    write_yaml(directory / "pipeline.yaml", pipeline)
+    write_pipeline(
+        directory,
+        tiny_model,
+        overrides={"max_steps": 2},
+        high_risk={"mining": {"options": ["--rows", "24"]}},
+        folds=2,
+        name="folds",
+        out_of_fold=True,
+        training={"processes": 1},
+        inference={"engine": "local", "options": ["--batch-size", "4"]},
+    )
     _run(directory)
     return directory
 
