@@ -4,8 +4,7 @@ Temperature scaling has one parameter and keeps every ranking (Guo et al., On Ca
 ICML 2017). Isotonic regression maps each answer's probability by a rising step function (Zadrozny and Elkan,
 Transforming classifier scores into accurate multiclass probability estimates, KDD 2002). The matrix is a multinomial
 logistic regression on log-probabilities, which is Dirichlet calibration (Kull et al., Beyond temperature scaling,
-NeurIPS 2019). The last two can learn more and need more rows, so they take part only where every answer has ten rows a
-parameter, and temperature stays unless another one clearly wins.
+NeurIPS 2019). The last two can learn more and need more rows, so temperature stays unless another one clearly wins.
 
 A calibrator is a small model of plain numbers: it is saved as JSON and applied with NumPy alone.
 """
@@ -38,7 +37,7 @@ __all__ = [
 
 Kind = Literal["temperature", "isotonic", "matrix"]
 CALIBRATORS: tuple[Kind, ...] = get_args(Kind)
-ROWS_PER_PARAMETER = 10  # of every answer (Peduzzi et al., Journal of Clinical Epidemiology 49, 1996)
+MIN_CLASS_ROWS = 10  # of every answer, for the calibrators that have parameters of their own for each
 MATRIX_FLOOR = float(np.log(1e-6))  # below, differences of log-probabilities are noise, and one row would steer the fit
 MATRIX_STRENGTH = 1.0  # scikit-learn's C: inverse of the L2 penalty on the matrix; its own default
 
@@ -190,8 +189,7 @@ def _can_fit_all(labels_N: Ints, fold_N: Ints, classes: int) -> bool:
     counts_FK = np.zeros((int(fold_N.max(initial=0)) + 1, classes), dtype=np.int64)
     np.add.at(counts_FK, (fold_N, labels_N), 1)
     total_K = counts_FK.sum(axis=0)
-    needed = ROWS_PER_PARAMETER * (classes + 1)  # an answer's row of the matrix, and its offset
-    return len(counts_FK) > 1 and bool((total_K >= needed).all() and (total_K > counts_FK).all())
+    return len(counts_FK) > 1 and bool((total_K >= MIN_CLASS_ROWS).all() and (total_K > counts_FK).all())
 
 
 def _gains_more_than_its_error(gain_N: Floats, weights_N: Floats, keys: Sequence[str]) -> bool:

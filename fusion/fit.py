@@ -1,4 +1,4 @@
-"""Fits calibrators, coefficients and decision offsets on labelled rows, with cross-fitted predictions beside them.
+"""Fits temperatures, coefficients and decision offsets on labelled rows, with cross-fitted predictions beside them.
 
 Parameters are fitted on all rows. Cross-fitted predictions come from parameters that were fitted without the row's own
 fold; they give the honest estimate on the same rows and decide whether the decision rule pays.
@@ -23,7 +23,6 @@ from fusion.calibration import (
     prior_weights,
     renormalise,
 )
-from fusion.calibrators import choose_calibrator
 from fusion.coefficient import log_coefficient, multiply_all
 from fusion.coefficient_fit import CAPS, EXPONENTS, choose_coefficients, family, fit_pool
 from fusion.cross_fit import assign_folds, gains_more_than_its_error
@@ -200,11 +199,9 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
 
 
 def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Parameters:
-    """Fit every parameter on these rows, in sequence: calibration, coefficients, offsets of both decision rules."""
-    base_calibrator = choose_calibrator(
-        rows.base_logps_NK, rows.labels_N, rows.keys, folds=settings.folds, seed=settings.seed
-    ).calibrator
-    base = base_calibrator.apply(rows.base_logps_NK)
+    """Fit every parameter on these rows, in sequence: temperatures, coefficients, offsets of both decision rules."""
+    base_temperature = fit_temperature(rows.base_logps_NK, rows.labels_N)
+    base = apply_temperature(rows.base_logps_NK, base_temperature)
     log_odds_SN = np.full(rows.looks_SN2.shape[:2], np.nan)
     temperatures, priors = [], []
     for s, prior in enumerate(target.priors):
@@ -227,7 +224,7 @@ def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Para
     factors = [log_coefficient(odds, member) for odds, member in zip(log_odds_SN, coefficients, strict=True)]
     fused = multiply_all(base, target.targets_SK, factors)
     return Parameters(
-        base_calibrator=base_calibrator,
+        base_temperature=base_temperature,
         specialists=tuple(
             SpecialistParameters(name=name, temperature=temperature, prior=prior, coefficient=coefficient)
             for name, temperature, prior, coefficient in zip(
@@ -240,11 +237,7 @@ def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Para
 
 
 def _fit_specialist(looks_N2: Floats, positive_N: NDArray[np.bool_], prior: float | None) -> tuple[float, float]:
-    """Temperature and training prior of one specialist.
-
-    A calibrator with more parameters would be idle: the coefficient's exponent and neutral point are a slope and an
-    offset on its log-odds.
-    """
+    """Temperature and training prior of one specialist."""
     if prior is None:
         return fit_temperature_and_prior(looks_N2, positive_N)
     answers_N = np.where(positive_N, 0, 1)
@@ -284,7 +277,7 @@ def _calibration(rows: FitRows, target: Target, parameters: Parameters) -> dict[
     found = {
         "base": Calibration(
             before=measure(renormalise(base), rows.labels_N),
-            after=measure(parameters.base_calibrator.apply(base), rows.labels_N),
+            after=measure(apply_temperature(base, parameters.base_temperature), rows.labels_N),
         )
     }
     for s, (specialist, prior) in enumerate(zip(parameters.specialists, target.priors, strict=True)):

@@ -76,7 +76,7 @@ class FusionModel(BaseModel):
         task: Name of the task.
         labels: Label identifiers; the order of all columns and offsets.
         targets: Labels that each specialist speaks about, by its name.
-        parameters: Calibrators, coefficients, offsets.
+        parameters: Temperatures, coefficients, offsets.
         decisions: Chosen decision of ``base`` and of ``fused``.
         review: Calibrator of the fused probabilities and thresholds of the prediction sets.
         guard: Whether fusion pays, and so whether fused or base is submitted.
@@ -87,7 +87,7 @@ class FusionModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    version: Literal[3] = 3
+    version: Literal[2] = 2
     task: str
     labels: tuple[str, ...]
     targets: dict[str, tuple[str, ...]]

@@ -1,8 +1,7 @@
 """The six systems that are always computed side by side: base, hard override and fused, by argmax and by rule.
 
 The hard override: a specialist that says positive narrows the label to its targets, of which the most probable by base
-is taken; of specialists that contradict each other the first one in the task card's order decides. All systems start
-from the same calibrated probabilities of base, so that their differences are fusion's alone.
+is taken; of specialists that contradict each other the first one in the task card's order decides.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fusion.calibration import apply_temperature
-from fusion.calibrators import Calibrator
 from fusion.coefficient import OVERRIDE, Coefficient, log_coefficient, multiply_all
 from fusion.decision import decide
 
@@ -60,7 +58,7 @@ class Parameters(BaseModel):
     """Everything that is fitted.
 
     Attributes:
-        base_calibrator: Of the base model's answers.
+        base_temperature: Temperature of the base model.
         specialists: The S specialists, in the task card's order.
         base_offsets: Decision offsets for the base model's probabilities, one a label (natural log of multipliers).
         fused_offsets: The same for the fused probabilities.
@@ -68,7 +66,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    base_calibrator: Calibrator
+    base_temperature: Temperature
     specialists: tuple[SpecialistParameters, ...]
     base_offsets: tuple[float, ...]
     fused_offsets: tuple[float, ...]
@@ -104,7 +102,7 @@ def apply_parameters(
         looks_SN2: Those of the specialists' answers, the positive one first; a row without is NaN.
         targets_SK: Which labels are each specialist's targets.
     """
-    base = parameters.base_calibrator.apply(base_logps_NK)
+    base = apply_temperature(base_logps_NK, parameters.base_temperature)
     specialists = parameters.specialists
     positive_SN = np.empty(looks_SN2.shape[:2])
     log_kappa_SN, override_SN = np.empty_like(positive_SN), np.empty_like(positive_SN)

@@ -71,7 +71,7 @@ def test_several_targets_take_the_most_probable_one():
     parameters = fit_parameters(rows, target, QUICK)
     found = apply_parameters(parameters, rows.base_logps_NK, rows.looks_SN2, target.targets_SK)
     positive = rows.looks_SN2[0, :, 0] > rows.looks_SN2[0, :, 1]
-    expected = found.base_logps_NK[:, :2].argmax(axis=1)
+    expected = rows.base_logps_NK[:, :2].argmax(axis=1)
     np.testing.assert_array_equal(found.labels["override_argmax"][positive], expected[positive])
     assert _score(rows.labels_N, found.labels["fused_argmax"]) > _score(rows.labels_N, found.labels["base_argmax"])
 
@@ -159,8 +159,11 @@ def test_a_forced_decision_is_kept():
 
 
 def test_the_rule_is_chosen_where_it_pays_and_argmax_where_not():
-    for base, expected in ((1.6, "argmax"), (0.8, "rule")):  # a weak model names no rare label
-        assert fit(simulate(11, 1500, base=base), make_target(), QUICK).decisions["base"] == expected
+    rows = simulate(11, 1500)
+    for shift, expected in ((2.0, "argmax"), (6.0, "rule")):  # near the best offsets already, and far from them
+        shifted = rows.base_logps_NK + np.array([-shift, 0, 0, shift / 2])
+        found = fit(replace(rows, base_logps_NK=shifted), make_target(), QUICK)
+        assert found.decisions["base"] == expected
 
 
 @settings(deadline=None, max_examples=25)
