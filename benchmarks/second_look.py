@@ -87,6 +87,8 @@ def parse_arguments() -> argparse.Namespace:
 def read_decisions(directory: Path, source: str, card: TaskCard) -> Decisions:
     """Read one seed's decisions about the photos of a test source, which must all be labelled and decided."""
     path = directory / "decisions.parquet"
+    if not path.is_file():
+        raise SystemExit(f"{path}: not there; `riskfuse fuse … --out {directory}` writes it")
     table = pq.read_table(path)
     table = table.filter(pc.equal(table["source"], source)).sort_by("sample_id")
     names = ("label", *SYSTEMS, "submitted")
