@@ -40,6 +40,7 @@ def write_decisions(
         applied: What the systems make of them.
         submitted: Label identifier that is submitted for each.
     """
+
     def table(start: int) -> pa.Table:
         return _table(card, specialists, test, applied, submitted, slice(start, start + ROW_GROUP))
 
