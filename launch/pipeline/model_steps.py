@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.build_locks import remove_stale_build_locks
 from launch.pipeline.step import Command, Step
 from launch.training import (
     TrainingState,
@@ -102,8 +103,14 @@ def training_step(
         begin=start,
         finished=lambda: training_state(output_dir) is TrainingState.FINISHED,
         refuses_strangers=True,
-        progress=lambda: training_progress(output_dir) or "loading model and data",
+        progress=lambda: training_progress(output_dir) or _loading(),
     )
+
+
+def _loading() -> str:
+    """What there is to say before the first step; a lock that nobody holds would make that last for ever."""
+    removed = "".join(f"; removed {lock}, left by a killed process" for lock in remove_stale_build_locks())
+    return f"loading model and data{removed}"
 
 
 def teaching_keys(recipe: dict[str, Any]) -> dict[str, Any]:
