@@ -1,7 +1,7 @@
 """Locks of PyTorch's compiled extensions that a killed process left behind: everyone who comes later waits for ever.
 
-DeepSpeed compiles small extensions on first use and PyTorch guards them by a file ``lock`` that exists while one process
-is at work. A process that is killed meanwhile leaves it, and no other asks whether its owner is alive.
+DeepSpeed compiles small extensions on first use, and PyTorch guards them by a file ``lock`` that exists while one
+process is at work. A process that is killed meanwhile leaves it, and no other asks whether its owner is alive.
 """
 
 from __future__ import annotations
