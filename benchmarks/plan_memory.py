@@ -2,11 +2,11 @@
 
 Each arm loads a Qwen2.5-VL with LLaMA-Factory's own loader (LoRA, checkpointing and attention as a recipe asks for
 them), makes one step to warm up and measures the next one: forward, backward, AdamW. On a CPU it is the peak of what
-PyTorch's allocator hands out, event by event from its profiler; on a GPU ``torch.cuda.max_memory_allocated``. Both count
-from the moment before the step, so that model and optimiser states, which are exact, do not hide an error. Arms on a
-CPU: the tiny model of this repository and a wider one with a larger vocabulary and random weights. On a GPU: the
-published 7B and 3B sizes with random weights; without a GPU that part says "not measured". Prints a table; the last line
-is one JSON object. Writes nothing else unless --out is given.
+PyTorch's allocator hands out, event by event from its profiler; on a GPU ``torch.cuda.max_memory_allocated``. Both
+count from the moment before the step, so that model and optimiser states, which are exact, do not hide an error. Arms
+on a CPU: the tiny model of this repository and a wider one with a larger vocabulary and random weights. On a GPU: the
+published 7B and 3B sizes with random weights; without a GPU that part says "not measured". ZeRO's sharding and the
+reserve are in neither. Prints a table; the last line is one JSON object. Writes nothing else unless --out is given.
 
 Example:
     python benchmarks/plan_memory.py --out benchmarks/results/plan_memory.cpu.json
@@ -221,6 +221,15 @@ def measure(arm: Arm, directory: Path, device: str) -> dict[str, Any]:
     }
 
 
+def processor_name() -> str:
+    """What the operating system calls the processor."""
+    listing = Path("/proc/cpuinfo")  # Linux alone has it
+    for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -230,7 +239,7 @@ def main() -> None:
     import torch
 
     gpu = torch.cuda.is_available()
-    result: dict[str, Any] = {"benchmark": "plan_memory", "processor": platform.processor() or platform.machine()}
+    result: dict[str, Any] = {"benchmark": "plan_memory", "processor": processor_name()}
     result["gpu"] = torch.cuda.get_device_name() if gpu else "not measured: no GPU"
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

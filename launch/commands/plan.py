@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profiles", type=Path, default=Path("recipes/profiles"), help="directory (default recipes/profiles)"
     )
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="replace keys of the recipe and of the profiles"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
@@ -29,11 +32,17 @@ def run(args: argparse.Namespace) -> int:
     """Print the plan; 0 when something fits, 1 when nothing does."""
     import json
 
+    import yaml
+
+    from dataset_builders.errors import ConfigError
     from launch.plan import Hardware, make_plan
     from launch.plan.report import plan_as_json, render_plan
 
     hardware = Hardware(args.gpus, args.memory_gib, args.nodes)
-    plan = make_plan(args.recipe, hardware, task=args.task, profiles=args.profiles)
+    if wrong := [word for word in args.set if "=" not in word]:
+        raise ConfigError(f"--set: expected KEY=VALUE, got {', '.join(wrong)}")
+    changes = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in args.set)}
+    plan = make_plan(args.recipe, hardware, task=args.task, profiles=args.profiles, changes=changes)
     print(json.dumps(plan_as_json(plan)) if args.json else render_plan(plan), end="\n" if args.json else "")
     return 0 if plan.best else 1
 

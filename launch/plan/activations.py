@@ -1,9 +1,9 @@
 """Bytes that a training pass stores for its backward pass, by what autograd keeps in each layer.
 
-Counted from the modules of transformers 5.6 (``modeling_qwen2_5_vl.py``) and peft 0.18 (``lora/layer.py``): an operation
-keeps what its gradient needs and nothing else. A frozen linear layer keeps none of its inputs, LoRA beside it keeps
-them; a norm computes in fp32 and keeps that copy. ``benchmarks/plan_memory.py`` compares the sums with what a real
-training step allocates. All sizes are bytes; ``item`` is the size of a number, ``mask`` that of a dropped-out flag.
+Counted from the modules of transformers 5.6 (``modeling_qwen2_5_vl.py``) and peft 0.18 (``lora/layer.py``): an
+operation keeps what its gradient needs and nothing else. A frozen linear layer keeps none of its inputs, LoRA beside it
+keeps them; a norm computes in fp32 and keeps that copy. ``benchmarks/plan_memory.py`` compares the sums with what a
+real training step allocates. All sizes are bytes; ``item`` is the size of a number, ``mask`` that of a dropout flag.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Stored:
 
 
 def language_layer(architecture: Architecture, settings: Settings, batch: Batch, *, mask: int) -> Stored:
-    """What one layer of the language model keeps when it is not checkpointed, and its backward pass needs beside that.
+    """What a layer of the language model keeps without checkpointing, and what its backward pass needs beside that.
 
-    Norms: two fp32 copies of the hidden state. LoRA: see ``_lora_inputs``. Rotary embedding: cosine and sine of each token.
-    Attention: query, key, value and output, keys and values repeated to all heads, as sdpa does with a padding mask, the
-    mask as numbers and the log-sum of each head; eager attention keeps probabilities in fp32 and in ``item``. MLP: gate,
-    SiLU of the gate, and the other factor. Backward: three gradients of the size of the MLP's inside.
+    Norms: two fp32 copies of the hidden state. LoRA: see ``_lora_inputs``. Rotary embedding: cosine and sine of each
+    token. Attention: query, key, value and output, keys and values repeated to all heads, as sdpa does with a padding
+    mask, the mask as numbers and the log-sum of each head; eager attention keeps probabilities in fp32 and in ``item``.
+    MLP: gate, SiLU of the gate, and the other factor. Backward: three gradients of the size of the MLP's inside.
     """
     tokens, item, hidden = batch.tokens, settings.item, architecture.hidden
     square = batch.sequences * batch.length**2
@@ -78,7 +78,7 @@ def language_layer(architecture: Architecture, settings: Settings, batch: Batch,
 
 
 def vision_block(architecture: Architecture, settings: Settings, batch: Batch, *, mask: int) -> Stored:
-    """The same for one block of the vision tower: query and key are copies, value keeps all three of qkv's output alive."""
+    """The same for a block of the vision tower: query and key are copies, value keeps all of qkv's output alive."""
     patches, item, hidden = batch.all_patches, settings.item, architecture.vision_hidden
     attention = patches * 6 * hidden * item
     if settings.eager:
@@ -136,8 +136,8 @@ def stored_activations(
 def loss_head(architecture: Architecture, settings: Settings, batch: Batch) -> int:
     """Logits and loss of all tokens when the backward pass begins.
 
-    Three arrays of tokens x vocabulary in fp32, whatever the recipe's number type: the log-probabilities that the forward
-    pass kept, their gradient and that of the logits (transformers' ``ForCausalLMLoss`` casts to fp32).
+    Three arrays of tokens x vocabulary in fp32, whatever the recipe's number type: the log-probabilities that the
+    forward pass kept, their gradient and that of the logits (transformers' ``ForCausalLMLoss`` casts to fp32).
     """
     return batch.tokens * architecture.vocabulary * 12
 

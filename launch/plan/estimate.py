@@ -80,7 +80,7 @@ def estimate_memory(
         settings: The recipe.
         batch: What one GPU sees in one pass.
         gpus: GPUs of all nodes together.
-        additional: Weights that are trained beside LoRA; peft trains a copy and keeps the original.
+        additional: Weights that are trained beside LoRA: peft trains a copy of the module.
         on_cpu: Tensors alone, as a CPU allocates them, without the reserve.
     """
     trained = lora_parameters(architecture, settings) + additional

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dataset_builders.task_card import load_task_card
 from launch.plan.architecture import find_architecture
@@ -13,7 +15,7 @@ from launch.plan.settings import Settings, read_settings
 from launch.plan.shortage import shortage
 from launch.plan.tokens import ExampleTokens, example_tokens, make_batch
 from launch.preflight.arguments import additional_targets
-from launch.recipe import load_recipe
+from launch.recipe import TrainingRecipe, load_recipe
 
 __all__ = ["AS_IT_IS", "Candidate", "Hardware", "Plan", "make_plan"]
 
@@ -89,22 +91,26 @@ def make_plan(
     *,
     task: Path | None = None,
     profiles: Path = Path("recipes/profiles"),
+    changes: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Estimate a recipe as it is, and with each profile.
 
-    A recipe is written for one GPU: its batch times its accumulation is the number of examples of a step. Every candidate
-    keeps that number, by the accumulation that the hardware's number of GPUs asks for.
+    A recipe is written for one GPU: its batch times its accumulation is the number of examples of a step. Every
+    candidate keeps that number, by the accumulation that the hardware's number of GPUs asks for.
 
     Args:
         path: Training recipe of LLaMA-Factory.
         hardware: Where it shall run.
         task: Task card, for the prompt's length when the data set is not there.
         profiles: Directory of the profiles.
+        changes: Keys that replace the recipe's and the profiles', to try them out.
 
     Raises:
         ConfigError: Recipe, card or profile cannot be read, or has keys that are not modelled.
     """
-    recipe = load_recipe(path)
+    changes = dict(changes or {})
+    loaded = load_recipe(path)
+    recipe = TrainingRecipe(loaded.path, dict(loaded.raw) | changes)
     card = load_task_card(task) if task is not None else None
     architecture = find_architecture(recipe.model_name_or_path)
     own = read_settings(recipe.raw, architecture, str(path))
@@ -113,8 +119,9 @@ def make_plan(
     extra = additional_parameters(Path(recipe.model_name_or_path), additional_targets(recipe), own.item)
     candidates = []
     for name, overlay in {AS_IT_IS: {}, **find_profiles(profiles)}.items():
+        overlay |= changes
         keys = dict(recipe.raw) | overlay
-        settings = read_settings(keys, architecture, f"{path} with {name}" if overlay else str(path))
+        settings = read_settings(keys, architecture, str(path) if name == AS_IT_IS else f"{path} with {name}")
         steps, rest = divmod(global_batch, settings.batch * hardware.world)
         if rest or not steps:
             candidates.append(Candidate(name, None, 0, None, False, _indivisible(global_batch, settings, hardware), ""))
@@ -123,7 +130,7 @@ def make_plan(
         memory = estimate_memory(architecture, settings, batch, gpus=hardware.world, additional=extra)
         missing = memory.total / GIB - hardware.memory_gib
         reason = shortage(memory, missing, settings, hardware.world) if missing > 0 else ""
-        adapted = overlay | ({_STEPS: steps} if steps != settings.accumulation else {})
+        adapted = overlay if steps == settings.accumulation else overlay | {_STEPS: steps}
         command = plain_command(path, adapted, gpus=hardware.gpus, nodes=hardware.nodes)
         candidates.append(Candidate(name, settings, steps, memory, not reason, reason, command))
     best = min((item for item in candidates if item.fits), key=_speed_order, default=None)

@@ -23,7 +23,7 @@ def shortage(memory: Memory, missing_gib: float, settings: Settings, gpus: int) 
     largest = max(parts, key=lambda name: parts[name])
     # Weights are nearly always the largest, and the last that one wants to shard: first what depends on the batch.
     batch = max(("activations", "logits"), key=lambda name: parts[name])
-    if largest == "weights" and memory.total - memory.activations - memory.logits < memory.total - missing_gib * GIB:
+    if largest == "weights" and missing_gib * GIB < memory.activations + memory.logits:
         named = f"{largest} take {parts[largest] / GIB:.1f} GiB and {batch} {parts[batch] / GIB:.1f}"
         largest = batch
     else:

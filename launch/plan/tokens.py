@@ -72,7 +72,7 @@ def make_batch(tokens: ExampleTokens, settings: Settings, architecture: Architec
 
 
 def _budget_tokens(recipe: TrainingRecipe) -> int:
-    """Most tokens of a photo that is over the pixel budget, up to twice as wide as high; sides are rounded to tokens."""
+    """Most tokens of a photo over the pixel budget, up to twice as wide as high; sides are rounded to tokens."""
     rules = image_rules(recipe)
     side = math.isqrt(rules.recipe_max_pixels) * 2
     return max(image_tokens(side * percent // 100, side, rules) for percent in range(100, 201))
