@@ -40,6 +40,7 @@ COMMANDS = (
     "augment",
     "amplify",
     "check",
+    "plan",
     "predict",
     "explain",
     "out-of-fold",

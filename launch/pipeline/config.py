@@ -101,9 +101,11 @@ class Training(FrozenModel):
 
     Attributes:
         processes: Processes on this machine; null means one a GPU, by LLaMA-Factory's own choice.
+        profile: Hardware profile for all stages; a stage's own ``overrides`` come after it.
     """
 
     processes: PositiveInt | None = None
+    profile: Path | None = None
 
 
 class Inference(FrozenModel):

@@ -24,6 +24,7 @@ from launch.pipeline.model_steps import (
     training_step,
 )
 from launch.pipeline.step import Command, Step
+from launch.plan.profiles import load_profile
 from launch.recipe import load_recipe
 
 __all__ = ["FUSION", "plan_steps", "resolve_recipe", "stages_of", "training_data", "write_recipes"]
@@ -90,7 +91,7 @@ def training_data(config: PipelineConfig) -> BuildConfig:
 
 
 def resolve_recipe(config: PipelineConfig, name: str) -> dict[str, Any]:
-    """A stage's recipe as the pipeline uses it: with its overrides, data set and output directory.
+    """A stage's recipe as the pipeline uses it: with hardware profile, overrides, data set and output directory.
 
     Args:
         config: The pipeline.
@@ -99,7 +100,8 @@ def resolve_recipe(config: PipelineConfig, name: str) -> dict[str, Any]:
     stage = config.stage(name)
     data = training_data(config)
     directories = {"dataset_dir": data.out.as_posix(), "output_dir": (config.saves_dir / name).as_posix()}
-    return dict(load_recipe(stage.recipe).raw) | stage.overrides | directories
+    profile = load_profile(config.training.profile) if config.training.profile is not None else {}
+    return dict(load_recipe(stage.recipe).raw) | profile | stage.overrides | directories
 
 
 def write_recipes(config: PipelineConfig) -> None:

@@ -14,7 +14,15 @@ from launch.preflight.datasets import LoadedDataset
 from launch.preflight.finding import Finding, error, warning
 from launch.recipe import TrainingRecipe
 
-__all__ = ["ImageRules", "check_length", "image_rules", "image_tokens"]
+__all__ = [
+    "ImageRules",
+    "LongestExample",
+    "check_length",
+    "estimate_text_tokens",
+    "image_rules",
+    "image_tokens",
+    "longest_example",
+]
 
 # LLaMA-Factory 0.9.5's defaults.
 DEFAULT_MAX_PIXELS, DEFAULT_MIN_PIXELS, DEFAULT_CUTOFF = 768 * 768, 32 * 32, 2048
@@ -38,6 +46,21 @@ class ImageRules:
     processor_min_pixels: int = 56 * 56
     processor_max_pixels: int = 28 * 28 * 1280
     factor: int = 28
+
+
+@dataclass(frozen=True)
+class LongestExample:
+    """Tokens that the longest example of a data set may have.
+
+    Attributes:
+        photo: Tokens of the largest photo.
+        text: Tokens of the longest text.
+        exact: The text was counted by the model's tokenizer, not estimated from its characters.
+    """
+
+    photo: int
+    text: int
+    exact: bool
 
 
 def image_rules(recipe: TrainingRecipe) -> ImageRules:
@@ -99,16 +122,12 @@ def check_length(recipe: TrainingRecipe, datasets: Iterable[LoadedDataset]) -> l
     cutoff = int(recipe.raw.get("cutoff_len", DEFAULT_CUTOFF))
     if recipe.raw.get("packing") or recipe.raw.get("neat_packing"):
         cutoff -= 1  # LLaMA-Factory takes one away
-    rules = image_rules(recipe)
-    exact = (Path(recipe.model_name_or_path) / "tokenizer_config.json").is_file()
     findings = []
     for dataset in datasets:
         if not dataset.examples:
             continue
-        sizes = _sizes(dataset)
-        photo = max(image_tokens(width, height, rules) for width, height in sizes)
-        texts = {(example.system, example.user, example.answer) for example in dataset.examples}
-        text = max(_text_tokens(recipe, texts)) if exact else max(map(_estimate, texts))
+        longest = longest_example(recipe, dataset)
+        photo, text, exact = longest.photo, longest.text, longest.exact
         if photo + text <= cutoff:
             continue
         kind = "" if exact else " (estimated from characters: the model's tokenizer is not here)"
@@ -119,6 +138,16 @@ def check_length(recipe: TrainingRecipe, datasets: Iterable[LoadedDataset]) -> l
         make = error if exact or photo >= cutoff else warning
         findings.append(make(f"{recipe.path}: cutoff_len", problem, remedy))
     return findings
+
+
+def longest_example(recipe: TrainingRecipe, dataset: LoadedDataset) -> LongestExample:
+    """Largest photo and longest text of a data set that has examples."""
+    rules = image_rules(recipe)
+    exact = (Path(recipe.model_name_or_path) / "tokenizer_config.json").is_file()
+    photo = max(image_tokens(width, height, rules) for width, height in _sizes(dataset))
+    texts = {(example.system, example.user, example.answer) for example in dataset.examples}
+    text = max(_text_tokens(recipe, texts)) if exact else max(estimate_text_tokens(*parts) for parts in texts)
+    return LongestExample(photo, text, exact)
 
 
 def _sizes(dataset: LoadedDataset) -> set[tuple[int, int]]:
@@ -157,8 +186,8 @@ def _text_tokens(recipe: TrainingRecipe, texts: set[tuple[str, str, str]]) -> li
     return counts
 
 
-def _estimate(text: tuple[str, str, str]) -> int:
-    """Tokens from above: one a character that is not ASCII, one every three that are."""
-    joined = "".join(text)
+def estimate_text_tokens(*parts: str) -> int:
+    """Tokens of an example's texts from above: one a character that is not ASCII, one every three that are."""
+    joined = "".join(parts)
     ascii_count = sum(character.isascii() for character in joined)
     return len(joined) - ascii_count + math.ceil(ascii_count / 3) + TEMPLATE_OVERHEAD

@@ -1,5 +1,6 @@
 """Every shipped YAML is read by the program that it is for, and every command in its header names files that exist."""
 
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from dataset_builders.config_file import read_config
 from dataset_builders.task_card import load_task_card
 from launch.pipeline import load_pipeline_config, plan_steps
 from launch.pipeline.plan import resolve_recipe, stages_of
+from launch.plan.profiles import load_profile
+from launch.recipe import load_recipe
 from launch.stability.config import ParaphraseFile
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +26,8 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").
 
 def kind(path: str) -> str:
     """What a file under recipes/ is, by its keys."""
+    if path.startswith("recipes/profiles/"):
+        return "profile"  # checked in tests/unit/launch/plan
     keys = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
     for name, key in (
         ("card", "ladder"),
@@ -36,6 +41,7 @@ def kind(path: str) -> str:
     return "training" if "stage" in keys else "scenes"
 
 
+PROFILED = ("recipes/base.yaml", "recipes/high_risk.yaml")
 KINDS = {path: kind(path) for path in FILES}
 
 
@@ -49,19 +55,33 @@ def _at_the_root(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def parser_errors() -> dict[str, str]:
+def parser_errors(tmp_path_factory) -> dict[str, str]:
     script = Path(__file__).with_name("recipe_parser.py")
     environment = os.environ | {"DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(script), *of_kind("training", "merge")]
+    files = {path: path for path in of_kind("training", "merge")}
+    for number, (recipe, profile) in enumerate(itertools.product(PROFILED, of_kind("profile"))):
+        merged = tmp_path_factory.getbasetemp() / f"profiled_{number}.yaml"
+        keys = dict(load_recipe(ROOT / recipe).raw) | load_profile(ROOT / profile)
+        merged.write_text(yaml.safe_dump(keys), encoding="utf-8")
+        files[f"{recipe} {profile}"] = str(merged)
+    command = [sys.executable, str(script), *files.values()]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    errors = json.loads(done.stdout.splitlines()[-1])
+    return {name: errors[path] for name, path in files.items()}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", of_kind("training", "merge"))
 def test_llamafactory_parses_it(path, parser_errors):
     assert parser_errors[path] == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", of_kind("profile"))
+@pytest.mark.parametrize("recipe", PROFILED)
+def test_llamafactory_parses_a_recipe_with_a_profile(recipe, path, parser_errors):
+    assert parser_errors[f"{recipe} {path}"] == ""
 
 
 @pytest.mark.parametrize("path", of_kind("card"))
