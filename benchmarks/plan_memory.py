@@ -233,6 +233,7 @@ def processor_name() -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", type=int, help="measure the first so many arms only (default: all)")
     parser.add_argument("--out", type=Path, help="also write the JSON object to this file")
     arguments = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "LLAMAFACTORY_VERBOSITY": "ERROR", "OMP_NUM_THREADS": "1"}
@@ -243,7 +244,7 @@ def main() -> None:
     result["gpu"] = torch.cuda.get_device_name() if gpu else "not measured: no GPU"
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for arm in GPU_ARMS if gpu else CPU_ARMS:
+        for arm in (GPU_ARMS if gpu else CPU_ARMS)[: arguments.arms]:
             row = measure(arm, model_directory(arm.model, Path(scratch)), "cuda" if gpu else "cpu")
             print(f"{row['arm']:<52}{row['measured_mib']:>10.2f}{row['estimated_mib']:>10.2f}{row['ratio']:>8.3f}")
             rows.append(row)
