@@ -47,6 +47,7 @@ COMMANDS = (
     "specialist",
     "fuse",
     "evaluate",
+    "report",
     "stability",
     "run",
 )
