@@ -38,13 +38,14 @@ class Axis:
         return round(start + share * (end - start), 1)
 
 
-def linear_axis(low: float, high: float, *, ticks: int = 5) -> Axis:
+def linear_axis(low: float, high: float, *, ticks: int = 5, tight: bool = False) -> Axis:
     """An axis whose ends are round numbers and hold both values; equal values get some room around them.
 
     Args:
         low: Least value.
         high: Greatest value.
         ticks: About so many steps between named values.
+        tight: End at the values themselves, and name round numbers between them.
     """
     if high <= low:
         low, high = low - max(abs(low), 1.0) / 2, high + max(abs(high), 1.0) / 2
@@ -53,6 +54,8 @@ def linear_axis(low: float, high: float, *, ticks: int = 5) -> Axis:
     step = next(factor * power for factor in STEPS if factor * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     values = tuple(round(number * step, 12) for number in range(first, last + 1))
+    if tight:
+        return Axis(low, high, tuple(value for value in values if low <= value <= high))
     return Axis(values[0], values[-1], values)
 
 

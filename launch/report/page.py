@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "count": lambda value: f"{value:,.0f}",
+        "factor": _factor,
         "fixed": _fixed,
         "percent": _percent,
         "signed": lambda value, digits=3: f"{value:+.{digits}f}".replace("-", "−"),
@@ -82,11 +84,18 @@ def bilingual(english: str, chinese: str, **values: Any) -> Markup:
 
 
 def _fixed(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("inf", "∞")
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _factor(value: float) -> str:
+    """A coefficient, 0 to infinity: three figures or so."""
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.1g}"
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return "–" if value is None else f"{100 * value:.{digits}f}\u00a0%"
 
 
 def _breakable(name: str) -> Markup:

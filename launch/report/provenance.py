@@ -48,7 +48,7 @@ class Provenance:
 
 def read_provenance(files: RunFiles, dataset_fingerprint: str, model: FusionModel | None) -> Provenance:
     """Read markers, recipes and fingerprints of a run."""
-    steps = tuple(sorted(_steps(files.run), key=lambda step: (step.ended, step.name)))
+    steps = tuple(_steps(files.run))
     recipes = sorted((files.run / "recipes").glob("*.yaml"))
     texts = [("pipeline", _yaml(files.pipeline))] if files.pipeline else []
     texts += [(f"recipes/{path.name}", path.read_text(encoding="utf-8", errors="replace")) for path in recipes]
@@ -63,7 +63,7 @@ def read_provenance(files: RunFiles, dataset_fingerprint: str, model: FusionMode
 
 def _steps(run: Path) -> list[StepTime]:
     found = []
-    for path in (run / "steps").glob("*.json"):
+    for path in sorted((run / "steps").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
         marker = read_marker(path)
         if marker is not None and path.stem != "report":
             ended = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M")

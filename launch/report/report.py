@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_builders.files import write_text
+from launch.pipeline.plan import REPORT_NAME
 from launch.report.curves import StageCurves, read_stage_curves
 from launch.report.data_summary import DataSummary, summarize_data
 from launch.report.fusion_results import FusionResults, read_fusion_results
@@ -15,7 +16,6 @@ from launch.report.run_files import RunFiles
 
 __all__ = ["REPORT_NAME", "Report", "write_report"]
 
-REPORT_NAME = "report.html"
 PHOTOS = 24  # of each kind that are shown
 ROWS = 200  # of what was left out, of each kind
 
