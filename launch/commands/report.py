@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--saves", type=Path, help="directory with one training a stage (default: the pipeline's)")
     parser.add_argument("--predictions", type=Path, help="directory with one prediction a stage (default: the same)")
     parser.add_argument("--photos", type=int, default=24, help="at most so many photos of each kind (default 24)")
-    parser.add_argument("--rows", type=int, default=200, help="at most so many left-out rows of each kind (default 200)")
+    parser.add_argument("--rows", type=int, default=200, help="at most so many rows of what was left out (default 200)")
     parser.add_argument(
         "--heat-maps", action="store_true", help="load specialists with a hazard amplifier and show where they look"
     )

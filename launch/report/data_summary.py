@@ -73,9 +73,7 @@ def summarize_data(files: RunFiles, limit: int) -> DataSummary:
     marker = read_marker(files.dataset)
     counts: dict[str, dict[str, int]] = marker.get("counts", {})
     used = {label for per_class in counts.values() for label in per_class}
-    table = pq.read_table(
-        files.dataset / MANIFEST_NAME, columns=["sample_id", "source", "split", "status", "reason"]
-    )
+    table = pq.read_table(files.dataset / MANIFEST_NAME, columns=["sample_id", "source", "split", "status", "reason"])
     ok_tests = table.filter(pc.and_(pc.equal(table["split"], "test"), pc.equal(table["status"], "ok")))
     sources = ok_tests.group_by("source").aggregate([("source", "count")]).to_pydict()
     kinds = [_of_status(table, status, limit) for status in (QUARANTINED, DROPPED)]

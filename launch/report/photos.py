@@ -20,7 +20,16 @@ from fusion.rows import UNLABELLED
 from fusion.systems import UNDECIDED
 from launch.report.decisions import Decisions
 
-__all__ = ["Album", "Card", "Look", "changed_photos", "count_changes", "read_thumbnails", "unread_photos", "worst_mistakes"]
+__all__ = [
+    "Album",
+    "Card",
+    "Look",
+    "changed_photos",
+    "count_changes",
+    "read_thumbnails",
+    "unread_photos",
+    "worst_mistakes",
+]
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -78,7 +87,7 @@ class Album:
 
 
 def changed_photos(decisions: Decisions, card: TaskCard, limit: int) -> list[Album]:
-    """Photos whose label fusion changed, by what that did; the surest after fusion first, kinds without photos left out.
+    """Photos whose label fusion changed, by what that did; the surest first, kinds without photos left out.
 
     Args:
         decisions: The test photos.

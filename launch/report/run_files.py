@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from dataset_builders.dataset_dir import MARKER
 from dataset_builders.errors import ConfigError, DataError
-from dataset_builders.task_card import TaskCard, load_task_card
+from dataset_builders.task_card import BASE, TaskCard, load_task_card
 from fusion.fuse import SCORE_NAME
+from fusion.fusion_model import MODEL_NAME, load_fusion_model
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.fold_steps import OUT_OF_FOLD
 from launch.pipeline.plan import FUSION, stages_of, training_data
@@ -101,10 +102,10 @@ def find_run(
         raise DataError(f"{dataset}: no complete data set; of {run}, {RELATIVE}, or name the data set with --data")
     saves_dir = Path(saves) if saves is not None else config.saves_dir if config else None
     predictions_dir = Path(predictions) if predictions is not None else config.predictions_dir if config else None
-    names = stages_of(config, card) if config else card.stages
     fusion = next((path for path in (run / FUSION, run) if (path / SCORE_NAME).is_file()), None)
     if fusion is None and config is None:
         raise ConfigError(f"{run}: holds no {SCORE_NAME}; give the directory that `riskfuse fuse --out` wrote")
+    names = stages_of(config, card) if config else _fused_stages(fusion, card)
     return RunFiles(
         name=config.name if config else run.resolve().name,
         run=run,
@@ -130,7 +131,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); remove it and run the step that writes it again") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}; run the step that writes it again")
+        raise DataError(
+            f"{path}: expected a JSON object, got {type(value).__name__}; run the step that writes it again"
+        )
     return value
 
 
@@ -150,6 +153,13 @@ def _here(run: Path, config: PipelineConfig | None) -> PipelineConfig:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file, but {run / CONFIG_NAME} names it; {RELATIVE}")
     return config
+
+
+def _fused_stages(fusion: Path | None, card: TaskCard) -> tuple[str, ...]:
+    """Base and the specialists that were fused, in the card's order."""
+    assert fusion is not None  # without a pipeline it was asked for
+    fused = load_fusion_model(fusion / MODEL_NAME).targets
+    return tuple(name for name in card.stages if name == BASE or name in fused)
 
 
 def _stage(name: str, saves: Path | None, predictions: Path | None) -> StageFiles:

@@ -89,7 +89,11 @@ def make_run(
 def _rows(photos: int, labelled: bool) -> list[ManifestRow]:
     rng = np.random.default_rng(1)
     rows = []
-    for source, count, split in (("train", 400, "train"), ("board_a", photos // 5, "test"), ("board_b", photos, "test")):
+    for source, count, split in (
+        ("train", 400, "train"),
+        ("board_a", photos // 5, "test"),
+        ("board_b", photos, "test"),
+    ):
         for position in range(count):
             name = f"楼道 {position}.jpg"
             label = int(rng.choice(5, p=SHARES))

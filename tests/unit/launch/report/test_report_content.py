@@ -87,7 +87,10 @@ def test_most_costly_mistakes_come_first(full_run, tmp_path, card):
     report, _ = report_of(full_run, tmp_path, photos=1000)
     ids = card.label_ids
     weights = [label.weight for label in card.labels]
-    costs = [weights[ids.index(c.truth)] * abs(ids.index(c.truth) - ids.index(c.submitted)) for c in report.fusion.mistakes.cards]
+    costs = [
+        weights[ids.index(c.truth)] * abs(ids.index(c.truth) - ids.index(c.submitted))
+        for c in report.fusion.mistakes.cards
+    ]
     assert costs == sorted(costs, reverse=True)
     assert all(c.truth != c.submitted for c in report.fusion.mistakes.cards)
 
@@ -122,7 +125,11 @@ def test_unknown_labels_are_said_and_no_accuracy_on_test_photos_is_invented(bare
     assert [s.is_fit for s in report.fusion.sets] == [True]
     assert report.fusion.mistakes is None
     assert [album.key for album in report.fusion.changes] == ["unknown"]
-    for words in ("The labels of the test photos are not known", "No test photo has a known label", "true label unknown"):
+    for words in (
+        "The labels of the test photos are not known",
+        "No test photo has a known label",
+        "true label unknown",
+    ):
         assert words in page.text
     for word in ("✓", "✗", "Wrong before, right after"):
         assert word not in page.text
@@ -199,7 +206,9 @@ def test_command_writes_beside_the_run_and_takes_a_fusion_directory_without_a_pi
     assert "say with --task and --data" in capsys.readouterr().err
     task = Path(__file__).parents[4] / "recipes/tasks/corridor.yaml"
     assert main([*command, "--task", str(task), "--data", str(data)]) == 0
-    assert "No training log of base was found" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "No training log of base was found" in html
+    assert "No training log of objects was found" not in html  # a specialist of the card that was not fused
     assert main([*command, "--task", str(task), "--data", str(data), "--photos", "-1"]) == 2
     assert "--photos must not be negative" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "absent")]) == 2

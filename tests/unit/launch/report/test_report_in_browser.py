@@ -93,6 +93,13 @@ def test_page_is_quiet_fits_and_has_no_serious_fault(browser, request, name, sch
     opened.page.context.close()
 
 
+def test_a_serious_fault_would_be_found(browser, full_page):
+    opened = Opened(browser, full_page)
+    opened.page.evaluate("document.querySelector('.card img').removeAttribute('alt')")
+    assert list(opened.faults()) == ["image-alt"]
+    opened.page.context.close()
+
+
 def test_language_changes_without_reload_and_is_remembered(browser, full_page):
     opened = Opened(browser, full_page, locale="en-GB")
     page = opened.page
