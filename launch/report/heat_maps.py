@@ -75,20 +75,20 @@ def mark_relevance(photo: Any, relevance_HW: np.ndarray) -> Any:
 def _explainer(files: RunFiles, stage: StageFiles) -> Any:
     """The explainer of a stage; None when its model has no amplifier or its recipe is not in the run directory."""
     from launch.amplifier.guards import amplifier_section
+    from launch.predict.plan import named_model
     from launch.recipe import load_recipe
 
     path = files.run / "recipes" / f"{stage.name}.yaml"
     if not path.is_file():
         return None
     recipe = load_recipe(path)
-    if amplifier_section(Path(recipe.model_name_or_path)) is None:
+    model, adapter = named_model(recipe, adapter=None, merged=None)
+    if amplifier_section(Path(model)) is None:
         return None
     from launch.amplifier.explanation import Explainer
     from launch.predict.model import ModelSpec, load_for_prediction
-    from launch.predict.plan import named_model
     from launch.training import has_gpu
 
-    model, adapter = named_model(recipe, adapter=None, merged=None)
     spec = ModelSpec(
         model=model,
         adapter=adapter,

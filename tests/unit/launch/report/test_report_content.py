@@ -5,48 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from html.parser import HTMLParser
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
-from report_data import HOSTILE, REASON
+from report_data import HOSTILE, REASON, ROOT
+from report_page import Page, report_of
 
-from dataset_builders.errors import ConfigError, DataError
-from launch.cli import main
 from launch.report import write_report
-from launch.report.report import Report
+from launch.report.page import render_page
 from launch.report.run_files import find_run
-
-
-class Page(HTMLParser):
-    """Elements and text of a page, the style and the script left out."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.ids: list[str] = []
-        self.text = ""
-        self._inside = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        self._inside = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside not in ("style", "script"):
-            self.text += data
-
-
-def report_of(run: Path, out: Path, **options: int) -> tuple[Report, Page]:
-    report = write_report(find_run(run), out / "page.html", **options)
-    return report, Page((out / "page.html").read_text(encoding="utf-8"))
 
 
 def test_scores_are_those_of_the_run(full_run, tmp_path):
@@ -190,46 +158,18 @@ def test_every_text_is_there_in_both_languages(full_run, bare_run, tmp_path):
         write_report(find_run(run), tmp_path / f"{number}.html")
         html = (tmp_path / f"{number}.html").read_text(encoding="utf-8")
         assert html.count('class="en" lang="en"') == html.count('class="zh" lang="zh-CN"') > 100
-    for path in (Path(__file__).parents[4] / "launch/report/templates").glob("*.jinja"):
+    for path in (ROOT / "launch/report/templates").glob("*.jinja"):
         for english, chinese in re.findall(r'\bt\("([^"]*)", "([^"]*)"', path.read_text(encoding="utf-8")):
             assert re.search(r"[\u4e00-\u9fff]", chinese), (path.name, english)
             assert sorted(re.findall(r"{(\w+)}", english)) == sorted(re.findall(r"{(\w+)}", chinese)), english
 
 
-def test_command_writes_beside_the_run_and_takes_a_fusion_directory_without_a_pipeline(full_run, tmp_path, capsys):
-    assert main(["report", str(full_run)]) == 0
-    assert f"wrote {full_run}/report.html" in capsys.readouterr().out
-    assert (full_run / "report.html").is_file()
-    fusion, data = full_run / "fusion", full_run.parent / "data"
-    command = ["report", str(fusion), "--out", str(tmp_path / "page.html")]
-    assert main(command) == 2
-    assert "say with --task and --data" in capsys.readouterr().err
-    task = Path(__file__).parents[4] / "recipes/tasks/corridor.yaml"
-    assert main([*command, "--task", str(task), "--data", str(data)]) == 0
-    html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "No training log of base was found" in html
-    assert "No training log of objects was found" not in html  # a specialist of the card that was not fused
-    assert main([*command, "--task", str(task), "--data", str(data), "--photos", "-1"]) == 2
-    assert "--photos must not be negative" in capsys.readouterr().err
-    assert main(["report", str(tmp_path / "absent")]) == 2
-    assert "no such directory" in capsys.readouterr().err
-    assert main(["report", str(full_run), "--heat-maps", "--out", str(tmp_path / "maps.html")]) == 2
-    assert "no specialist of it has a hazard amplifier" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("damage", ["", "[1]", "{"])
-def test_damaged_score_is_named(full_run, tmp_path, damage):
-    run = tmp_path / "runs"
-    shutil.copytree(full_run, run)
-    (run / "fusion/score.json").write_text(damage, encoding="utf-8")
-    with pytest.raises(DataError, match=r"score\.json"):
-        write_report(find_run(run), tmp_path / "page.html")
-    assert not (tmp_path / "page.html").exists()
-
-
-def test_config_of_another_version_is_named(full_run, tmp_path):
-    run = tmp_path / "runs"
-    shutil.copytree(full_run, run)
-    (run / "config.json").write_text('{"pipeline": {"name": "x"}, "versions": {}}', encoding="utf-8")
-    with pytest.raises(ConfigError, match="not a pipeline of this version"):
-        find_run(run)
+def test_heat_maps_stand_in_the_cards_of_their_photos(full_run, tmp_path):
+    report, _ = report_of(full_run, tmp_path, photos=2)
+    changed = report.fusion.changes[0].cards[0].sample_id
+    uri = report.thumbnails[changed]
+    page = Page(render_page(replace(report, heat_maps={changed: [("high_risk", uri)]})))
+    assert page.text.count("where high_risk looks") >= 1
+    assert {"src": uri, "alt": f"high_risk: {changed}", "loading": "lazy", "decoding": "async"} in [
+        attributes for tag, attributes in page.tags if tag == "img"
+    ]
