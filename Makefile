@@ -27,8 +27,9 @@ board: env ## the same on the whole board of 3,366 scenes: about 90 minutes on 2
 example-elpv: env ## the same on 2,624 real photos of solar cells
 	$(BIN)/riskfuse run recipes/tiny/elpv.yaml
 
-test: env ## every test that runs on a CPU
-	$(BIN)/python -m pytest -m "not gpu"
+test: env ## every test that runs on a CPU: the quick ones side by side, then those that start processes of their own
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 check: env ## lint, format, types, import rules
 	$(BIN)/ruff check .

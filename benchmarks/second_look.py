@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -74,7 +75,13 @@ def parse_arguments() -> argparse.Namespace:
         "--arm", nargs="+", action="append", required=True, metavar="NAME DIR", help="a name and fusion directories"
     )
     parser.add_argument("--task", type=Path, default=Path("recipes/tasks/corridor.yaml"))
-    parser.add_argument("--source", default="board_b", help="test source to score (default: board_b)")
+    parser.add_argument(
+        "--source",
+        nargs="+",
+        default=["board_b"],
+        metavar="NAME",
+        help="test sources to score, several together as one (default: board_b)",
+    )
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--out", type=Path, help="also write the JSON object to this file")
     arguments = parser.parse_args()
@@ -84,16 +91,19 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def read_decisions(directory: Path, source: str, card: TaskCard) -> Decisions:
-    """Read one seed's decisions about the photos of a test source, which must all be labelled and decided."""
+def read_decisions(directory: Path, sources: list[str], card: TaskCard) -> Decisions:
+    """Read one seed's decisions about the photos of test sources, which must all be labelled and decided."""
     path = directory / "decisions.parquet"
     if not path.is_file():
         raise SystemExit(f"{path}: not there; `riskfuse fuse … --out {directory}` writes it")
     table = pq.read_table(path)
-    table = table.filter(pc.equal(table["source"], source)).sort_by("sample_id")
+    missing = set(sources) - set(pc.unique(table["source"]).to_pylist())
+    if missing:
+        raise SystemExit(f"{path}: has no photos of source {', '.join(sorted(missing))}; see --source")
+    table = table.filter(pc.is_in(table["source"], value_set=pa.array(sources))).sort_by("sample_id")
     names = ("label", *SYSTEMS, "submitted")
     if not len(table) or any(table[name].null_count for name in names):
-        raise SystemExit(f"{path}: every photo of source {source} needs a label and decisions; see --source")
+        raise SystemExit(f"{path}: every photo of {', '.join(sources)} needs a label and decisions; see --source")
     place = {label: k for k, label in enumerate(card.label_ids)}
     classes = {name: np.array([place[value] for value in table[name].to_pylist()]) for name in names}
     return Decisions(

@@ -59,15 +59,18 @@ def renormalise(logps_NK: Floats) -> Floats:
     logps = np.asarray(logps_NK, dtype=np.float64)
     top = logps.max(axis=1, keepdims=True)
     shifted = logps - np.where(np.isneginf(top), 0.0, top)
-    shifted = np.maximum(shifted, LOG_FLOOR)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    np.maximum(shifted, LOG_FLOOR, out=shifted)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))  # in place: of a million rows each copy counts
+    return shifted
 
 
 def apply_temperature(logps_NK: Floats, temperature: float) -> Floats:
     """Divide renormalised log-probabilities by a temperature > 0 and renormalise; above 1 is less confident."""
-    scaled = renormalise(logps_NK) / temperature
-    scaled = scaled - scaled.max(axis=1, keepdims=True)
-    return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    scaled = renormalise(logps_NK)
+    scaled /= temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    return scaled
 
 
 def fit_temperature(logps_NK: Floats, labels_N: Ints, weights_N: Floats | None = None) -> float:

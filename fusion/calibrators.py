@@ -95,7 +95,9 @@ class MatrixCalibrator(BaseModel):
 
     def apply(self, logps_NK: Floats) -> Floats:
         """Calibrated log-probabilities, rows sum to 1; a row of NaN stays NaN."""
-        return renormalise(_matrix_inputs(logps_NK) @ np.array(self.matrix).T + np.array(self.offsets))
+        mixed = _matrix_inputs(logps_NK) @ np.array(self.matrix).T
+        mixed += np.array(self.offsets)
+        return renormalise(mixed)
 
 
 Calibrator = Annotated[
@@ -227,4 +229,5 @@ def _fit_matrix(logps_NK: Floats, labels_N: Ints, weights_N: Floats | None) -> M
 
 
 def _matrix_inputs(logps_NK: Floats) -> Floats:
-    return np.maximum(renormalise(logps_NK), MATRIX_FLOOR)
+    inputs = renormalise(logps_NK)
+    return np.maximum(inputs, MATRIX_FLOOR, out=inputs)

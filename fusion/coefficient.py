@@ -92,8 +92,9 @@ def multiply(logps_NK: Floats, target_K: NDArray[np.bool_], log_kappa_N: Floats)
     raised = logps + np.where(target_K, on_target[:, None], on_others[:, None])
     gone = np.isneginf(raised.max(axis=1))
     raised[gone] = logps[gone]
-    shifted = raised - raised.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    raised -= raised.max(axis=1, keepdims=True)
+    raised -= np.log(np.exp(raised).sum(axis=1, keepdims=True))
+    return raised
 
 
 def multiply_all(logps_NK: Floats, targets_SK: NDArray[np.bool_], log_kappas_SN: Sequence[Floats] | Floats) -> Floats:

@@ -50,6 +50,8 @@ class FitSettings(BaseModel):
         resamples: Bootstrap resamples behind standard errors and intervals.
         seed: Seed of folds and resamples.
         alpha: Share of photos whose true label the prediction sets may leave out, in (0, 1).
+        label_errors: Share of the written labels on the ladder that are known to be a rung off, in [0, 0.5): the
+            prediction sets are made for the true ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +65,7 @@ class FitSettings(BaseModel):
     resamples: Annotated[int, Field(ge=2)] = 2000
     seed: Annotated[int, Field(ge=0)] = 0
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    label_errors: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
 
 class Calibration(BaseModel):

@@ -242,11 +242,13 @@ def _model(
         parameters=fitted.parameters,
         decisions=fitted.decisions,
         review=fit_review(
+            card,
             fitted.fused_logps_NK,
             labelled.labels_N,
             _keys(labelled),
             np.logical_or.reduce(target.targets_SK),
             alpha=settings.alpha,
+            label_errors=settings.label_errors,
             folds=settings.folds,
             seed=settings.seed,
         ),

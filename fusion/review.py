@@ -21,6 +21,7 @@ from fusion.calibrators import Calibrator, Kind, choose_calibrator, cross_calibr
 from fusion.conformal import PredictionSets, fit_prediction_sets
 from fusion.coverage import coverage, format_coverage
 from fusion.cross_fit import assign_folds
+from fusion.label_errors import ladder_errors
 from fusion.reliability import calibration_error_interval
 from fusion.review_queue import queued_for_review, write_review_queue
 from fusion.rows import UNLABELLED, Rows
@@ -40,6 +41,7 @@ class ReviewModel(BaseModel):
         calibrator: Of the fused probabilities.
         log_losses: Cross-validated log-loss of each kind of calibrator; empty when there were too few rows to choose.
         prediction_sets: Thresholds of the labels that a photo may have.
+        label_errors: Share of the written labels on the ladder that were taken to be a rung off.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
@@ -47,6 +49,7 @@ class ReviewModel(BaseModel):
     calibrator: Calibrator
     log_losses: dict[Kind, float]
     prediction_sets: PredictionSets
+    label_errors: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class Review:
         logps_NK: Calibrated fused log-probabilities; NaN where the base model has no answer.
         decided_N: Class index that is submitted; ``UNDECIDED`` where the base model has no answer.
         sets_NK: Prediction sets.
-        figures: As JSON values: ``alpha``, ``calibrator`` (its kind), ``thresholds`` by label, ``queued`` (photos) by
-            source; where labels are known ``coverage`` and ``reliability`` by source.
+        figures: As JSON values: ``alpha``, ``label_errors``, ``calibrator`` (its kind), ``thresholds`` by label,
+            ``queued`` (photos) by source; where labels are known ``coverage`` and ``reliability`` by source.
     """
 
     logps_NK: Floats
@@ -68,16 +71,27 @@ class Review:
 
 
 def fit_review(
-    logps_NK: Floats, labels_N: Ints, keys: Sequence[str], target_K: Bools, *, alpha: float, folds: int, seed: int
+    card: TaskCard,
+    logps_NK: Floats,
+    labels_N: Ints,
+    keys: Sequence[str],
+    target_K: Bools,
+    *,
+    alpha: float,
+    label_errors: float = 0.0,
+    folds: int,
+    seed: int,
 ) -> ReviewModel:
     """Choose and fit the calibrator, and take the thresholds from rows that it was not fitted on.
 
     Args:
+        card: Knows the ladder.
         logps_NK: Cross-fitted fused log-probabilities, no NaN.
-        labels_N: True class indices.
+        labels_N: Class indices as they were written.
         keys: One text a row, the same for rows that must not be separated.
         target_K: True for labels that are a target of any specialist.
         alpha: Share of true labels that the sets may leave out, in (0, 1).
+        label_errors: Share of the written labels on the ladder that are a rung off, in [0, 0.5).
         folds: Folds of the cross-fitting, >= 2.
         seed: Seed of the folds.
     """
@@ -87,7 +101,10 @@ def fit_review(
     return ReviewModel(
         calibrator=choice.calibrator,
         log_losses=choice.log_losses,
-        prediction_sets=fit_prediction_sets(calibrated, labels_N, target_K, alpha=alpha),
+        prediction_sets=fit_prediction_sets(
+            calibrated, labels_N, target_K, alpha=alpha, written_KK=ladder_errors(card, label_errors)
+        ),
+        label_errors=label_errors,
     )
 
 
@@ -126,6 +143,7 @@ def review_rows(
     thresholds = zip(card.label_ids, model.prediction_sets.thresholds, strict=True)
     figures = {
         "alpha": model.prediction_sets.alpha,
+        "label_errors": model.label_errors,
         "calibrator": model.calibrator.kind,
         "thresholds": {label: threshold.model_dump(mode="json") for label, threshold in thresholds},
         "queued": queued,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_builders.errors import DataError
-from dataset_builders.files import write_text
+from dataset_builders.files import atomic_path
 from dataset_builders.sources.text import AUTO, read_text
 from dataset_builders.task_card import TaskCard
 
@@ -52,8 +52,10 @@ def write_submission(path: Path, names: Sequence[str], labels: Sequence[str], ca
     if "\t" in text or "\r" in text or text.count("\n") != max(len(names) - 1, 0):
         broken = [name for name in names if any(character in name for character in BREAKING)]
         raise DataError(f"{path}: names with a tab or line break cannot be submitted: {broken[:10]}; rename the photos")
+    del text
     texts = {label.id: label.text for label in card.labels}
-    write_text(path, "".join(f"{name}\t{texts[label]}\n" for name, label in zip(names, labels, strict=True)))
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{name}\t{texts[label]}\n" for name, label in zip(names, labels, strict=True))
 
 
 def read_label_file(path: str | Path, card: TaskCard) -> LabelFile:

@@ -61,6 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha", type=float, default=0.05, help="share of true labels that prediction sets may miss (default 0.05)"
     )
+    parser.add_argument(
+        "--label-errors",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the labels on the ladder that are known to be a rung off: prediction sets are then made for the "
+        "true labels (default 0)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and resamples (default 0)")
 
 
@@ -80,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             resamples=args.resamples,
             seed=args.seed,
             alpha=args.alpha,
+            label_errors=args.label_errors,
         )
     except ValidationError as error:
         findings = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())

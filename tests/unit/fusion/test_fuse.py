@@ -258,6 +258,14 @@ def test_the_command_prints_the_table_and_lists_fallbacks_on_stderr(tmp_path, ca
     assert (tmp_path / "out" / "submit-board_b.txt").is_file()
     assert main([*words, "--folds", "1"]) == 2
     assert "--folds" in capsys.readouterr().err
+    assert main([*words, "--label-errors", "0.5"]) == 2
+    assert "--label-errors" in capsys.readouterr().err
+    before = json.loads((tmp_path / "out" / "score.json").read_text())["review"]
+    assert before["label_errors"] == 0
+    assert main([*words, "--label-errors", "0.05"]) == 0
+    after = json.loads((tmp_path / "out" / "score.json").read_text())["review"]
+    assert after["label_errors"] == 0.05
+    assert after["thresholds"]["red"]["score"] <= before["thresholds"]["red"]["score"]
 
 
 def test_mistakes_are_named(tmp_path):
