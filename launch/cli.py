@@ -48,6 +48,7 @@ COMMANDS = (
     "specialist",
     "fuse",
     "evaluate",
+    "report",
     "stability",
     "run",
 )

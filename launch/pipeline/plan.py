@@ -27,9 +27,10 @@ from launch.pipeline.step import Command, Step
 from launch.plan.profiles import load_profile
 from launch.recipe import load_recipe
 
-__all__ = ["FUSION", "plan_steps", "resolve_recipe", "stages_of", "training_data", "write_recipes"]
+__all__ = ["FUSION", "REPORT_NAME", "plan_steps", "resolve_recipe", "stages_of", "training_data", "write_recipes"]
 
 FUSION = "fusion"  # directory in the run directory
+REPORT_NAME = "report.html"  # in the run directory
 
 _DATA_FILES = ("build.json", "manifest.parquet", "train.json", "val.json", "test.json")
 
@@ -64,7 +65,8 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
             _predict(config, data, name),
             *_folds(config, data, name),
         ]
-    return [*steps, _fuse(config, data, stages)]
+    fuse = _fuse(config, data, stages)
+    return [*steps, fuse, _report(config, [step.name for step in (*steps, fuse)], fuse.outputs)]
 
 
 def stages_of(config: PipelineConfig, card: TaskCard) -> tuple[str, ...]:
@@ -250,4 +252,17 @@ def _fuse(config: PipelineConfig, data: BuildConfig, stages: tuple[str, ...]) ->
         outputs=tuple(out / name for name in ("fusion.json", "score.json", "b-submit.txt", "fallback.txt")),
         owned=(out,),
         make_commands=lambda: [riskfuse_command(*words, partial_success=True)],
+    )
+
+
+def _report(config: PipelineConfig, steps: list[str], fused: tuple[Path, ...]) -> Step:
+    markers = [config.runs_dir / "steps" / f"{name}.json" for name in steps]  # their times stand in the report
+    out = config.runs_dir / REPORT_NAME
+    return Step(
+        name="report",
+        settings={},
+        inputs=(config.task, config.data, *fused, *markers, config.runs_dir / "config.json"),
+        outputs=(out,),
+        owned=(out,),
+        make_commands=lambda: [riskfuse_command("report", config.runs_dir)],
     )

@@ -8,7 +8,7 @@ from dataset_builders.files import write_text
 from dataset_builders.task_card import load_task_card
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.console import format_seconds
-from launch.pipeline.plan import FUSION, stages_of, training_data
+from launch.pipeline.plan import FUSION, REPORT_NAME, stages_of, training_data
 from launch.pipeline.step import Step, read_marker
 
 __all__ = ["write_summary"]
@@ -50,6 +50,7 @@ def _places(config: PipelineConfig) -> str:
     stages = stages_of(config, load_task_card(config.task))
     fusion = config.runs_dir / FUSION
     places = {
+        "report": config.runs_dir / REPORT_NAME,
         "submission": fusion / "b-submit.txt",
         "scores": f"{fusion / 'score.json'}, {fusion / 'scores.txt'}",
         "decisions": fusion / "decisions.parquet",

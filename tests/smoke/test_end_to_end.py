@@ -82,8 +82,14 @@ def test_submission_has_the_list_s_names_in_order(finished, card: TaskCard):
 
 
 def test_summary_shows_all_systems_and_places(finished):
-    for words in ("base only", "override", "fused", "majority", "chance", "b-submit.txt", "together"):
+    for words in ("base only", "override", "fused", "majority", "chance", "b-submit.txt", "report.html", "together"):
         assert words in finished.output
+
+
+def test_report_shows_what_was_submitted_and_how_stages_were_trained(finished):
+    page = (finished.directory / "runs/smoke/report.html").read_text(encoding="utf-8")
+    for words in ('id="curve-base"', 'id="curve-high_risk"', "train_high_risk", "data:image/jpeg;base64,"):
+        assert words in page
 
 
 def test_killed_training_went_on_from_its_checkpoint(finished):
@@ -108,7 +114,7 @@ def test_killed_prediction_gives_the_same_bytes_as_a_quiet_one(finished):
 def test_second_run_finds_everything_complete(finished):
     adapter = finished.directory / "saves/smoke/base/adapter_model.safetensors"
     before = adapter.stat().st_mtime_ns
-    assert finished.run().count(": complete") == 8
+    assert finished.run().count(": complete") == 9
     assert adapter.stat().st_mtime_ns == before
 
 

@@ -64,4 +64,4 @@ def test_no_specialist_was_trained_on_a_photo_of_its_fold_and_all_negatives_coul
 
 
 def test_second_run_finds_everything_complete(directory: Path) -> None:
-    assert _run(directory).count(": complete") == 10
+    assert _run(directory).count(": complete") == 11

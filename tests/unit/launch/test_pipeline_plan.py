@@ -43,6 +43,7 @@ def test_order(config):
         "train_high_risk",
         "predict_high_risk",
         "fuse",
+        "report",
     ]
 
 
@@ -52,6 +53,16 @@ def test_each_step_reads_what_an_earlier_one_wrote(config):
     for later in steps[1:]:
         sources = [*later.inputs, *later.listings]
         assert any(output == path or path in output.parents for path in sources for output in written), later.name
+
+
+def test_report_is_made_anew_when_any_step_was_run_again(config):
+    """Times of all steps stand in it, and their markers hold them."""
+    names = [step.name for step in plan_steps(config)][:-1]
+    report = step(config, "report")
+    assert {Path(f"runs/demo/steps/{name}.json") for name in names} <= set(report.inputs)
+    assert set(step(config, "fuse").outputs) <= set(report.inputs)
+    assert report.outputs == report.owned == (Path("runs/demo/report.html"),)
+    assert report.make_commands()[0].shown == "riskfuse report runs/demo"
 
 
 def test_number_of_workers_does_not_decide_a_prediction(config):
@@ -122,8 +133,8 @@ def test_specialists_come_in_the_card_s_order_and_those_not_listed_take_no_part(
     both = {"task": task, "data": data, "specialists": {"grave": stage, "high_risk": stage}}
     steps = plan_steps(PipelineConfig.model_validate(config.model_dump() | both))
     names = [f"{verb}_{name}" for name in ("high_risk", "grave") for verb in ("set", "train", "predict")]
-    assert [step.name for step in steps][-7:] == [*names, "fuse"]
-    words = steps[-1].make_commands()[0].shown
+    assert [step.name for step in steps][-8:] == [*names, "fuse", "report"]
+    words = steps[-2].make_commands()[0].shown
     assert "high_risk=predictions/demo/high_risk" in words
     assert "grave=predictions/demo/grave" in words
     alone = PipelineConfig.model_validate(config.model_dump() | both | {"specialists": {"grave": stage}})
@@ -137,7 +148,7 @@ def test_out_of_fold_trains_all_other_folds_and_everything_is_learnt_from_what_w
     config = PipelineConfig.model_validate(config.model_dump() | {"out_of_fold": True})
     steps = {step.name: step for step in plan_steps(config)}
     names = ["predict_base", "folds_base", "set_high_risk", "train_high_risk", "predict_high_risk", "folds_high_risk"]
-    assert list(steps)[3:] == [*names, "fuse"]
+    assert list(steps)[3:] == [*names, "fuse", "report"]
     shown = {name: step.make_commands()[0].shown for name, step in steps.items()}
     folds = [Path(f"predictions/demo/out_of_fold/base/fold-{fold}") for fold in (1, 2, 3, 4)]
     for name in ("folds_base", "folds_high_risk"):
@@ -190,6 +201,6 @@ def test_every_command_of_a_plan_is_one_that_riskfuse_takes(config, out_of_fold)
     config = PipelineConfig.model_validate(config.model_dump() | {"out_of_fold": out_of_fold})
     commands = [command for step in plan_steps(config) for command in step.make_commands()]
     words = [list(command.argv[3:]) for command in commands if "launch.cli" in command.argv]
-    assert len(words) == (10 if out_of_fold else 8)  # two trainings begin with a check; only they run another program
+    assert len(words) == (11 if out_of_fold else 9)  # two trainings begin with a check; only they run another program
     for line in words:
         _parser().parse_args(line)  # leaves with an exit status at a word that it does not know
