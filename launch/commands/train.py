@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "train a recipe on one machine or several; what was lost is started again from the last whole checkpoint"
-EXAMPLE = "riskfuse train recipes/tiny/base.yaml deepspeed=ds_configs/zero2.json per_device_train_batch_size=8 --processes 2"
+EXAMPLE = (
+    "riskfuse train recipes/tiny/base.yaml deepspeed=ds_configs/zero2.json per_device_train_batch_size=8 --processes 2"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +64,9 @@ def _run_hosts(args: argparse.Namespace) -> int:
         raise ConfigError("--hosts numbers the machines itself; leave out --nodes and --node-rank")
     host, _, port = (args.master or "").partition(":")
     if host:
-        raise ConfigError(f"--master {args.master}: with --hosts machine 0 is the first host; give only :PORT, or nothing")
+        raise ConfigError(
+            f"--master {args.master}: with --hosts machine 0 is the first host; give only :PORT, or nothing"
+        )
     _config(args, nodes=len(hosts), master=hosts[0].rpartition("@")[2])  # mistakes are named here and not once a host
     words = [str(args.recipe), *args.overrides, "--restarts", str(args.restarts), "--run-id", args.run_id]
     words += ["--processes", str(args.processes)] if args.processes is not None else []

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from dataset_builders.errors import ConfigError
+from launch.build_locks import remove_stale_build_locks
 from launch.train.command import resolved_recipe, torchrun_command, torchrun_environment
 from launch.train.config import TrainConfig
 from launch.training import TrainingState, last_step, training_state
@@ -23,6 +25,7 @@ from launch.training import TrainingState, last_step, training_state
 __all__ = ["run_training"]
 
 PAUSE_S = 5.0
+_WATCH_S = 30.0
 
 
 def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
@@ -83,7 +86,12 @@ def _check(recipe: dict[str, Any], path: Path) -> None:
 def _run(command: list[str], environment: dict[str, str]) -> int:
     process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
     with _passed_on(process):
-        return process.wait()
+        while True:
+            try:
+                return process.wait(timeout=_WATCH_S)
+            except subprocess.TimeoutExpired:
+                for lock in remove_stale_build_locks():
+                    print(f"removed {lock}, left by a killed process", file=sys.stderr)
 
 
 @contextlib.contextmanager
