@@ -34,8 +34,8 @@ def processes_here(config: TrainConfig) -> int | None:
 def torchrun_command(config: TrainConfig) -> list[str]:
     """The command line that this machine runs.
 
-    All machines meet at machine 0 (torchrun's rendezvous ``c10d``). When a process is lost, torchrun ends the others on all
-    machines and starts every one again, up to ``restarts`` times: each of them then goes on from the last checkpoint.
+    All machines meet at machine 0 (torchrun's rendezvous ``c10d``). When a process is lost, torchrun ends the others
+    on all machines and starts every one again, up to ``restarts`` times: each then goes on from the last checkpoint.
     """
     processes = processes_here(config)
     several = config.nodes > 1

@@ -31,8 +31,8 @@ _WATCH_S = 30.0
 def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
     """Train to the end, on this machine's part of the run.
 
-    A run that was lost is started again at most ``config.restarts`` times, from the last checkpoint that is whole. On one
-    machine a run that was lost before it made a step is not started again: it would fail for the same reason.
+    A run that was lost is started again at most ``config.restarts`` times, from the last checkpoint that is whole. On
+    one machine a run that was lost before it made a step is not started again: it would fail for the same reason.
 
     Args:
         config: What to train.

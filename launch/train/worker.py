@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from launch.train.config import TrainConfig
 from launch.train.command import resolved_recipe
+from launch.train.config import TrainConfig
 from launch.training import remove_broken_checkpoints, whole_checkpoints
 
 __all__ = ["main"]

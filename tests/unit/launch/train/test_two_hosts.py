@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from train_data import ROOT, adapter, kill_rank, train_command, wait_until, write_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
