@@ -24,7 +24,6 @@ __all__ = [
     "training_environment",
     "training_progress",
     "training_state",
-    "whole_checkpoints",
 ]
 
 # LLaMA-Factory writes them in this order, after the model, when the last step is done.
@@ -122,12 +121,6 @@ def remove_broken_checkpoints(output_dir: Path) -> list[Path]:
         while path.exists():
             shutil.rmtree(path, ignore_errors=True)
     return broken
-
-
-def whole_checkpoints(output_dir: Path) -> list[int]:
-    """Steps of the checkpoints that are complete, in rising order."""
-    paths = [path for path in output_dir.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(int(path.name.removeprefix("checkpoint-")) for path in paths if _checkpoint_is_whole(path))
 
 
 def last_step(output_dir: Path) -> int | None:

@@ -8,7 +8,7 @@ import yaml
 
 from launch.cli import main
 from launch.train.hosts import host_commands, run_on_hosts
-from launch.training import has_gpu, last_step, whole_checkpoints
+from launch.training import has_gpu, last_step
 
 
 @pytest.fixture
@@ -105,12 +105,7 @@ def test_words_of_hosts_are_quoted():
     assert "'my recipe.yaml'" in command[3]
 
 
-def test_whole_checkpoints_and_the_last_step(tmp_path):
-    assert whole_checkpoints(tmp_path) == []
+def test_the_last_step_is_that_of_the_last_whole_line(tmp_path):
     assert last_step(tmp_path) is None
-    for step, state in ((5, '{"global_step": 5}'), (40, '{"global_step": 40}'), (50, '{"glob')):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    assert whole_checkpoints(tmp_path) == [5, 40]
     (tmp_path / "trainer_log.jsonl").write_text('{"current_steps": 12}\n{"current_steps": 13, "lo')
     assert last_step(tmp_path) == 12
