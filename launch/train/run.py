@@ -69,18 +69,15 @@ def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
 
 
 def _check(recipe: dict[str, Any], path: Path) -> None:
-    from launch.preflight import check_recipe
-
+    """Preflight in a process of its own: what it loads would stay in memory for days here."""
     with tempfile.TemporaryDirectory() as scratch:  # with the overrides, which may be what is wrong
         resolved = Path(scratch) / path.name
         resolved.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
-        try:
-            errors = [str(finding) for finding in check_recipe(resolved) if finding.level == "error"]
-        except ConfigError as error:
-            errors = [str(error)]
-    if errors:
-        listed = "\n".join(errors).replace(str(resolved), str(path))
-        raise ConfigError(f"the training would fail (--no-check skips this):\n{listed}")
+        command = [sys.executable, "-m", "launch.cli", "check", str(resolved)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = f"{done.stdout}\n{done.stderr}".strip().replace(str(resolved), str(path))
+        raise ConfigError(f"the training would fail (--no-check skips this):\n{said}")
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:
