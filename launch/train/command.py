@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import sys
 from typing import Any
 
@@ -40,6 +41,10 @@ def torchrun_command(config: TrainConfig) -> list[str]:
     processes = processes_here(config)
     several = config.nodes > 1
     meeting = ["--rdzv-backend", "c10d", "--rdzv-id", config.run_id, "--rdzv-endpoint", config.endpoint]
+    # Said, and not guessed from the machine's name, which need not be that of the network between them.
+    meeting += ["--rdzv-conf", f"is_host={int(config.node_rank == 0)}"]
+    if (address := _own_address(config.endpoint)) is not None:
+        meeting += ["--local-addr", address]
     return [
         sys.executable,
         *("-m", "torch.distributed.run"),
@@ -51,6 +56,17 @@ def torchrun_command(config: TrainConfig) -> list[str]:
         str(config.recipe),
         *config.overrides,
     ]
+
+
+def _own_address(endpoint: str) -> str | None:
+    """The address of this machine on the way to that one; None when the name is not known here. Sends nothing."""
+    host, _, port = endpoint.partition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, int(port)))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
 
 
 def torchrun_environment(config: TrainConfig) -> dict[str, str]:

@@ -40,7 +40,8 @@ def test_several_machines_meet_at_machine_0_and_restart_together(recipe, capsys)
     words = ["--nodes", "2", "--node-rank", "1", "--master", "10.0.0.1", "--interface", "eth7", "--restarts", "5"]
     ours, plain = dry(capsys, recipe, *words)
     line = " ".join(ours)
-    assert "--rdzv-backend c10d --rdzv-id riskfuse --rdzv-endpoint 10.0.0.1:29400 --node-rank 1" in line
+    assert "--rdzv-backend c10d --rdzv-id riskfuse --rdzv-endpoint 10.0.0.1:29400 --rdzv-conf is_host=0" in line
+    assert "--node-rank 1" in line
     assert "--max-restarts 5" in line
     wanted = {"NNODES=2", "RDZV_ID=riskfuse", "MASTER_ADDR=10.0.0.1", "MASTER_PORT=29400", "MAX_RESTARTS=5"}
     assert wanted | {"GLOO_SOCKET_IFNAME=eth7", "NCCL_SOCKET_IFNAME=eth7"} <= set(plain)
@@ -109,3 +110,10 @@ def test_the_last_step_is_that_of_the_last_whole_line(tmp_path):
     assert last_step(tmp_path) is None
     (tmp_path / "trainer_log.jsonl").write_text('{"current_steps": 12}\n{"current_steps": 13, "lo')
     assert last_step(tmp_path) == 12
+
+
+def test_machine_0_is_the_host_and_knows_its_address(recipe, capsys):
+    ours, _ = dry(capsys, recipe, "--nodes", "2", "--master", "127.0.0.1:1234")
+    assert "--rdzv-conf is_host=1 --local-addr 127.0.0.1" in " ".join(ours)
+    ours, _ = dry(capsys, recipe, "--nodes", "2", "--master", "no-such-host.invalid")
+    assert "--local-addr" not in ours
