@@ -41,6 +41,7 @@ COMMANDS = (
     "amplify",
     "check",
     "plan",
+    "train",
     "predict",
     "explain",
     "out-of-fold",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from dataset_builders.errors import ConfigError
 __all__ = [
     "TrainingState",
     "has_gpu",
+    "last_step",
     "remove_broken_checkpoints",
     "training_command",
     "training_environment",
@@ -109,13 +111,28 @@ def training_state(output_dir: Path) -> TrainingState:
 def remove_broken_checkpoints(output_dir: Path) -> list[Path]:
     """Remove checkpoints that an interruption left half written, so that the run resumes from the one before.
 
+    Several processes may do so at the same time.
+
     Returns:
         The directories that were removed.
     """
     broken = [path for path in sorted(output_dir.glob("checkpoint-*")) if not _checkpoint_is_whole(path)]
     for path in broken:
-        shutil.rmtree(path)
+        while path.exists():
+            shutil.rmtree(path, ignore_errors=True)
     return broken
+
+
+def last_step(output_dir: Path) -> int | None:
+    """The last step that a training logged; None before the first one."""
+    try:
+        lines = (output_dir / "trainer_log.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(json.JSONDecodeError):  # the last line may be half written
+            return int(json.loads(line)["current_steps"])
+    return None
 
 
 def _checkpoint_is_whole(checkpoint: Path) -> bool:

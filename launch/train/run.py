@@ -1,0 +1,108 @@
+"""Runs a training to its end: starts torchrun, and starts it again when it was lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dataset_builders.errors import ConfigError
+from launch.build_locks import remove_stale_build_locks
+from launch.train.command import resolved_recipe, torchrun_command, torchrun_environment
+from launch.train.config import TrainConfig
+from launch.training import TrainingState, last_step, training_state
+
+__all__ = ["run_training"]
+
+PAUSE_S = 5.0
+_WATCH_S = 30.0
+
+
+def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
+    """Train to the end, on this machine's part of the run.
+
+    A run that was lost is started again at most ``config.restarts`` times, from the last checkpoint that is whole. On
+    one machine a run that was lost before it made a step is not started again: it would fail for the same reason.
+
+    Args:
+        config: What to train.
+        say: Receives lines for the user.
+
+    Returns:
+        Exit status: 0, or that of the last try.
+
+    Raises:
+        ConfigError: ``riskfuse check`` found errors.
+    """
+    recipe = resolved_recipe(config)
+    output_dir = Path(str(recipe["output_dir"]))
+    if training_state(output_dir) is TrainingState.FINISHED:
+        say(f"{output_dir} holds the finished run; nothing to do")
+        return 0
+    environment = torchrun_environment(config)
+    if config.check:
+        _check(recipe, config.recipe)
+    command = torchrun_command(config)
+    for started in range(config.restarts + 1):
+        say(f"$ {shlex.join(command)}")
+        before = last_step(output_dir)
+        status = _run(command, environment)
+        if status == 0 or started == config.restarts:
+            return status
+        step = last_step(output_dir)
+        if config.nodes == 1 and (step or 0) <= (before or 0):
+            say(f"lost with status {status} before it made a step; not started again, since it would fail again")
+            return status
+        say(f"lost with status {status} at step {step}; start {started + 2} of {config.restarts + 1}")
+        time.sleep(PAUSE_S)
+    raise AssertionError("the last start returns")
+
+
+def _check(recipe: dict[str, Any], path: Path) -> None:
+    """Preflight in a process of its own: what it loads would stay in memory for days here."""
+    with tempfile.TemporaryDirectory() as scratch:  # with the overrides, which may be what is wrong
+        resolved = Path(scratch) / path.name
+        resolved.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+        command = [sys.executable, "-m", "launch.cli", "check", str(resolved)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = f"{done.stdout}\n{done.stderr}".strip().replace(str(resolved), str(path))
+        raise ConfigError(f"the training would fail (--no-check skips this):\n{said}")
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
+    with _passed_on(process):
+        while True:
+            try:
+                return process.wait(timeout=_WATCH_S)
+            except subprocess.TimeoutExpired:
+                for lock in remove_stale_build_locks():
+                    print(f"removed {lock}, left by a killed process", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to torchrun, which ends its processes in order."""
+
+    def end(number: int, _frame: object) -> None:
+        process.send_signal(number)
+        process.wait()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
