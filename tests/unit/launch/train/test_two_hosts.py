@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 from train_data import ROOT, adapter, kill_rank, train_command, wait_until, write_recipe
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
 CABLE = ("rf-cable-0", "rf-cable-1")
 
