@@ -29,7 +29,7 @@ example-elpv: env ## the same on 2,624 real photos of solar cells
 
 test: env ## every test that runs on a CPU: the quick ones side by side, then those that start processes of their own
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu and not long"
 
 check: env ## lint, format, types, import rules
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from train_data import ROOT, adapter, kill_rank, train_command, wait_until, writ
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
