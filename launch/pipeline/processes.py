@@ -18,7 +18,7 @@ import psutil
 
 from launch.pipeline.step import Command
 
-__all__ = ["end_tagged", "log_tail", "run_logged"]
+__all__ = ["TAG", "end_tagged", "log_tail", "run_logged"]
 
 TAG = "RISKFUSE_RUN"
 _POLL_S = 0.2

@@ -18,6 +18,7 @@ import yaml
 
 from dataset_builders.errors import ConfigError
 from launch.build_locks import remove_stale_build_locks
+from launch.pipeline.processes import TAG, end_tagged
 from launch.train.command import resolved_recipe, torchrun_command, torchrun_environment
 from launch.train.config import TrainConfig
 from launch.training import TrainingState, last_step, training_state
@@ -53,10 +54,13 @@ def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
     if config.check:
         _check(recipe, config.recipe)
     command = torchrun_command(config)
+    tag = f"train {output_dir.resolve()} {config.node_rank}"
+    if left := end_tagged(tag):
+        say(f"ended {left} processes that an earlier, killed run left at work on {output_dir}")
     for started in range(config.restarts + 1):
         say(f"$ {shlex.join(command)}")
         before = last_step(output_dir)
-        status = _run(command, environment)
+        status = _run(command, environment | {TAG: tag}, tag)
         if status == 0 or started == config.restarts:
             return status
         step = last_step(output_dir)
@@ -80,15 +84,18 @@ def _check(recipe: dict[str, Any], path: Path) -> None:
         raise ConfigError(f"the training would fail (--no-check skips this):\n{said}")
 
 
-def _run(command: list[str], environment: dict[str, str]) -> int:
+def _run(command: list[str], environment: dict[str, str], tag: str) -> int:
     process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
-    with _passed_on(process):
-        while True:
-            try:
-                return process.wait(timeout=_WATCH_S)
-            except subprocess.TimeoutExpired:
-                for lock in remove_stale_build_locks():
-                    print(f"removed {lock}, left by a killed process", file=sys.stderr)
+    try:
+        with _passed_on(process):
+            while True:
+                try:
+                    return process.wait(timeout=_WATCH_S)
+                except subprocess.TimeoutExpired:
+                    for lock in remove_stale_build_locks():
+                        print(f"removed {lock}, left by a killed process", file=sys.stderr)
+    finally:
+        end_tagged(tag)
 
 
 @contextlib.contextmanager
