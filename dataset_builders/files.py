@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "content_hash", "file_sha256", "link_or_copy", "write_json", "write_text"]
+__all__ = [
+    "atomic_path",
+    "content_hash",
+    "file_sha256",
+    "link_or_copy",
+    "remove_unfinished",
+    "write_json",
+    "write_text",
+]
 
 
 @contextmanager
@@ -24,6 +32,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove the temporary files that processes left in a directory when they were killed inside ``atomic_path``.
+
+    For the start of a run that owns the directory: nobody else may be writing there.
+    """
+    for path in directory.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def link_or_copy(file: Path, target: Path) -> None:

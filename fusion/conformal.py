@@ -15,6 +15,7 @@ coverage is counted for the true ones, see ``fusion.label_errors``. What is guar
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -98,7 +99,13 @@ def conformal_quantile(scores_N: Floats, alpha: float, weights_N: Floats | None 
 
 
 def fit_prediction_sets(
-    logps_NK: Floats, labels_N: Ints, target_K: NDArray[np.bool_], *, alpha: float, written_KK: Floats | None = None
+    logps_NK: Floats,
+    labels_N: Ints,
+    target_K: NDArray[np.bool_],
+    *,
+    alpha: float,
+    written_KK: Floats | None = None,
+    label_ids: Sequence[str] = (),
 ) -> PredictionSets:
     """Take the thresholds from labelled rows that the probabilities were not fitted on.
 
@@ -111,13 +118,15 @@ def fit_prediction_sets(
         target_K: True for the specialist's targets.
         alpha: Share of true labels that may be left out, in (0, 1).
         written_KK: Probability of a written label (column) given the true one (row); None: all are right.
+        label_ids: What errors call the labels; their numbers from 0 where not given.
 
     Raises:
         DataError: ``written_KK`` makes more wrong labels than there are labels.
     """
     classes = len(target_K)
     written_KK = np.eye(classes) if written_KK is None else written_KK
-    mix_KK, shares_K = unmixing(labels_N, written_KK), true_shares(labels_N, written_KK)
+    shares_K = true_shares(labels_N, written_KK, label_ids)
+    mix_KK = unmixing(shares_K, written_KK)
     count_K = np.bincount(labels_N, minlength=classes)
 
     def threshold(members: NDArray[np.int64], shared: bool) -> Threshold:

@@ -108,6 +108,7 @@ def fuse(
     fingerprints = tuple(predictions.fingerprint for predictions in (base, *specialists.values()))
     held_out_fingerprints = {name: found.fingerprint for name, found in held_out.items()}
     del base, specialists, held_out  # rows hold what is needed; of a million photos, each copy counts
+    pa.default_memory_pool().release_unused()  # Arrow keeps what was freed, the more the more threads read at once
     is_test = rows.column("split") == "test"
     sources = tuple(dict.fromkeys(rows.column("source")[is_test].tolist()))
     if not sources:

@@ -7,6 +7,8 @@ the mixture can be undone (Sesia, Wang and Tong, Adaptive conformal classificati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,12 +41,13 @@ def ladder_errors(card: TaskCard, share: float) -> Floats:
     return matrix
 
 
-def true_shares(labels_N: NDArray[np.int64], written_KK: Floats) -> Floats:
+def true_shares(labels_N: NDArray[np.int64], written_KK: Floats, label_ids: Sequence[str] = ()) -> Floats:
     """Share of every true label among rows with these written ones.
 
     Args:
         labels_N: Written class indices, at least one.
         written_KK: Probability of a written label (column) given the true one (row).
+        label_ids: What errors call the labels; their numbers from 0 where not given.
 
     Raises:
         DataError: Fewer rows of a label than the errors alone would write: the stated share is too high.
@@ -54,26 +57,26 @@ def true_shares(labels_N: NDArray[np.int64], written_KK: Floats) -> Floats:
     if (shares < -1e-12).any():
         short = int(shares.argmin())
         raise DataError(
-            f"only {counts[short]} labelled photos have label {short} (counted from 0), fewer than wrong labels alone "
-            "would make; state a smaller --label-errors"
+            f"only {counts[short]} labelled photos have label {label_ids[short] if label_ids else short}, fewer than "
+            "wrong labels alone would make; state a smaller --label-errors"
         )
     return np.clip(shares, 0, None)
 
 
-def unmixing(labels_N: NDArray[np.int64], written_KK: Floats) -> Floats:
+def unmixing(shares_K: Floats, written_KK: Floats) -> Floats:
     """What makes shares among the rows of every true label from those among the rows of every written one.
 
     With G_j the share of rows written j that have some property, and M the result, the share among rows that truly are
     k is sum over j of M[k, j] G_j.
 
     Args:
-        labels_N: Written class indices; a label that no row has stands for itself.
+        shares_K: Share of every true label, see ``true_shares``; a label that no row has stands for itself.
         written_KK: Probability of a written label (column) given the true one (row).
 
     Returns:
         Matrix of shape (K, K), each row with the sum 1; the identity when no label is wrong.
     """
-    joint_KK = true_shares(labels_N, written_KK)[:, None] * written_KK
+    joint_KK = shares_K[:, None] * written_KK
     absent = joint_KK.sum(axis=0) <= 0
     joint_KK[absent, absent] = 1.0
     truth_given_written = (joint_KK / joint_KK.sum(axis=0)).T

@@ -102,7 +102,12 @@ def fit_review(
         calibrator=choice.calibrator,
         log_losses=choice.log_losses,
         prediction_sets=fit_prediction_sets(
-            calibrated, labels_N, target_K, alpha=alpha, written_KK=ladder_errors(card, label_errors)
+            calibrated,
+            labels_N,
+            target_K,
+            alpha=alpha,
+            written_KK=ladder_errors(card, label_errors),
+            label_ids=card.label_ids,
         ),
         label_errors=label_errors,
     )

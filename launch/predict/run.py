@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_builders.errors import FingerprintMismatch
-from dataset_builders.files import content_hash, write_json
+from dataset_builders.files import content_hash, remove_unfinished, write_json
 from launch.predict.config import PredictConfig
 from launch.predict.engines import ShardResult, score_locally, score_on_ray
 from launch.predict.fingerprint import differences
@@ -68,6 +68,7 @@ def predict(config: PredictConfig) -> PredictReport:
     shards = cut_shards(rows, config.shard_size)
     if config.overwrite:
         _clear(config.out)
+    remove_unfinished(config.out)
     todo = _missing_shards(config.out, shards, header)
     failed_shards: dict[int, str] = {}
     if todo:

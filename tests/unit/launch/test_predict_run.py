@@ -83,6 +83,7 @@ def test_lost_part_is_made_again_with_the_same_bytes(settings):
     assert predict(PredictConfig(**settings)).reused == 6
     (settings["out"] / "part-00002.parquet").unlink()
     (settings["out"] / "predictions.json").unlink()
+    (settings["out"] / ".part-00002.parquet.123.tmp").write_bytes(b"PAR1")  # its writer was killed
     again = predict(PredictConfig(**settings))
     assert (again.reused, again.failed_rows) == (5, first.failed_rows)
     assert contents(settings["out"]) == before
