@@ -10,13 +10,13 @@ from pathlib import Path
 from dataset_builders.errors import FingerprintMismatch
 from dataset_builders.files import content_hash, remove_unfinished, write_json
 from launch.predict.config import PredictConfig
-from launch.predict.engines import ShardResult, score_locally, score_on_ray
+from launch.predict.engines import score_locally, score_on_ray
 from launch.predict.fingerprint import differences
 from launch.predict.parts import PartHeader, part_path, read_failures, read_header, write_part
 from launch.predict.plan import part_header, photo_rows, scoring_job
 from launch.predict.progress import PhotoProgress
 from launch.predict.rows import Shard, cut_shards
-from launch.predict.worker import ScoringJob
+from launch.predict.worker import ScoringJob, ShardResult
 
 __all__ = ["MARKER_NAME", "PredictReport", "predict"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from launch.predict.rows import PhotoRow, Shard
 from launch.predict.scorer import LabelScorer, off_label_mass
 from launch.predict.views import Views, average_views, view_photos
 
-__all__ = ["ScoringJob", "ShardWorker", "read_photo"]
+__all__ = ["ScoringJob", "ShardResult", "ShardWorker", "read_photo"]
 
 # A photo that a build would quarantine for its size is refused here for the same reason.
 MAX_PIXELS: int = BuildConfig.model_fields["max_pixels"].default
@@ -45,12 +46,56 @@ class ScoringJob:
     views: Views = "none"
 
 
+@dataclass(frozen=True)
+class ShardResult:
+    """A finished shard: either scores, or the error that made it fail."""
+
+    shard: Shard
+    scores: ShardScores | None
+    error: str = ""
+
+
 class ShardWorker:
     """Holds a model and scores shards, one after the other."""
 
     def __init__(self, job: ScoringJob) -> None:
         self._job = job
         self._scorer = LabelScorer(load_for_prediction(job.spec), job.prompt, job.answers)
+
+    def attempt(self, shard: Shard) -> ShardResult:
+        """Score a shard; its failure is a result too. Photos that fail alone as well become failed rows.
+
+        When every photo fails, it is not the photos: the shard fails.
+
+        Raises:
+            torch.AcceleratorError: The GPU's context is broken; only a new process gets a new one.
+        """
+        import torch
+
+        try:
+            return ShardResult(shard, self.score(shard))
+        except torch.AcceleratorError:
+            raise
+        except Exception:  # noqa: BLE001 - the shard's boundary: the failure is recorded and exits 1 at the end
+            whole = traceback.format_exc()
+        errors = [row.problem or self._error_alone(shard, row) for row in shard.rows]
+        if all(errors) or not any(error and not row.problem for error, row in zip(errors, shard.rows, strict=True)):
+            return ShardResult(shard, None, whole)
+        rows = (replace(row, problem=error) for row, error in zip(shard.rows, errors, strict=True))
+        try:
+            return ShardResult(shard, self.score(replace(shard, rows=tuple(rows))))
+        except Exception:  # noqa: BLE001 - as above
+            return ShardResult(
+                shard, None, f"{whole}\nand without the photos that fail alone:\n{traceback.format_exc()}"
+            )
+
+    def _error_alone(self, shard: Shard, row: PhotoRow) -> str:
+        """Why this photo makes scoring fail; empty when it does not."""
+        try:
+            self.score(replace(shard, rows=(row,)))
+        except Exception as error:  # noqa: BLE001 - as above
+            return f"cannot be scored: {type(error).__name__}: {error}"
+        return ""
 
     def score(self, shard: Shard) -> ShardScores:
         """Score all rows. Batches are cut at fixed rows, so that a shard's result depends on nothing else.

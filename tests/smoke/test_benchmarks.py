@@ -22,6 +22,7 @@ SMALL = {
     "fuse_million.py": ["--rows", "500", "--validation", "300", "--shard-size", "128", "--repeats", "1"],
     "second_look.py": ["--resamples", "20"],
     "plan_memory.py": ["--arms", "1"],
+    "predict_chaos.py": ["--trials", "3", "--photos", "40"],
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
 }

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -172,6 +173,9 @@ def test_kill_in_the_middle_then_resume_gives_the_same_bytes(settings, tmp_path)
     deadline = time.monotonic() + 300
     while not list(out.glob("part-*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    sockets = [socket for member in family for socket in member.net_connections() if socket.status == "LISTEN"]
+    assert {socket.laddr.ip.removeprefix("::ffff:") for socket in sockets} == {"127.0.0.1"}
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = len(list(out.glob("part-*")))
@@ -187,7 +191,7 @@ def test_dead_actor_is_replaced_and_its_shard_scored_again(settings, tmp_path):
     """An actor is killed from outside while it holds a shard."""
     import ray
 
-    from launch.predict import engines
+    from launch.predict.actor_pool import ActorPool
     from launch.predict.plan import photo_rows, scoring_job
     from launch.predict.rows import cut_shards
 
@@ -195,7 +199,7 @@ def test_dead_actor_is_replaced_and_its_shard_scored_again(settings, tmp_path):
     shards = cut_shards(photo_rows(config), SHARD)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
     try:
-        pool = engines._ActorPool(scoring_job(config), workers=2)
+        pool = ActorPool(scoring_job(config), workers=2)
         results = []
         for result in pool.run(shards):
             results.append(result)
