@@ -15,15 +15,19 @@ def tensor_sizes(file: Path) -> dict[str, int]:
     """Tensor name → bytes of a file (format: https://github.com/huggingface/safetensors#format).
 
     Raises:
-        ConfigError: The file is no whole safetensors file.
+        ConfigError: The file is no safetensors file, or it was cut short.
     """
+    size = file.stat().st_size
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
+            header = json.loads(stream.read(min(length, size)))
     except (struct.error, ValueError) as error:
         raise ConfigError(f"{file}: no safetensors file ({error}); fetch or write it again") from error
     offsets = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    expected = 8 + length + max((end for _, end in offsets.values()), default=0)
+    if size < expected:
+        raise ConfigError(f"{file}: has {size} of {expected} bytes, so it was cut short; fetch or write it again")
     return {name: end - begin for name, (begin, end) in offsets.items()}
 
 

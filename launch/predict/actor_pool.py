@@ -8,13 +8,15 @@ that photo could not be read.
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dataset_builders.errors import RiskFuseError, StepError
+from dataset_builders.errors import ConfigError, RiskFuseError, StepError
+from launch.predict.fingerprint import differences, library_versions
 from launch.predict.rows import Shard
 from launch.predict.worker import ScoringJob, ShardResult, ShardWorker
 
@@ -73,7 +75,7 @@ class ActorPool:
         """Score all shards; results come in the order in which they finish.
 
         Raises:
-            RiskFuseError: The model cannot be loaded.
+            RiskFuseError: The model cannot be loaded, or a node has other versions than this one.
             StepError: Actors died again and again, and nothing was finished meanwhile.
         """
         originals = {shard.index: shard for shard in shards}
@@ -156,7 +158,7 @@ class ActorPool:
 
     def _start_actor(self) -> None:
         actor = self._actor_class.remote()
-        self._flights[actor.load.remote(self._job)] = (actor, None)
+        self._flights[actor.load.remote(self._job, library_versions())] = (actor, None)
 
     def _replace_actor(self, actor: Any, error: Exception) -> None:
         import ray
@@ -181,7 +183,12 @@ def _reason(error: Exception) -> str:
 class _RayWorker:
     """The actor: loading is a call of its own, so that its error reaches the driver as it is."""
 
-    def load(self, job: ScoringJob) -> None:
+    def load(self, job: ScoringJob, versions: dict[str, str]) -> None:
+        if (here := library_versions()) != versions:
+            raise ConfigError(
+                f"node {socket.gethostname()} has other versions: {differences(versions, here)}; parts of one run must "
+                "be alike, so install the same lock file on all nodes"
+            )
         self._worker = ShardWorker(job)
 
     def score(self, shard: Shard) -> ShardResult:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from dataset_builders.errors import ConfigError
 from launch.predict.actor_pool import ActorPool
 from launch.predict.rows import Shard
 from launch.predict.worker import ScoringJob, ShardResult, ShardWorker
 
 __all__ = ["score_locally", "score_on_ray"]
 
+CONNECT_S = 5.0
 OBJECT_STORE_BYTES = 128 << 20  # shards and scores are kilobytes; Ray would take a third of the memory
 
 
@@ -35,10 +38,13 @@ def score_on_ray(
         address: A running cluster, whose nodes need RiskFuse and the same file paths; a private one otherwise.
 
     Raises:
-        RiskFuseError: The model cannot be loaded.
+        ConfigError: Nobody answers at the address.
+        RiskFuseError: The model cannot be loaded, or a node has other versions.
         StepError: Actors died again and again, and no shard was finished meanwhile.
     """
-    if address is None:  # read by Ray's import: a private cluster then listens to this machine alone
+    if address is not None:
+        _check_reachable(address)
+    else:  # read by Ray's import: a private cluster then listens to this machine alone
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
@@ -64,3 +70,17 @@ def score_on_ray(
         pool.stop()
         if started:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for two minutes and then ends the process."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"--address: expected HOST:PORT of a Ray cluster's head, got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--address: no Ray cluster answers at {address} ({error}); start one with `ray start --head`, which "
+            "prints its address, and open its port between the machines"
+        ) from error

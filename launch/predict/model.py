@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 from dataset_builders.errors import ConfigError
 from launch.amplifier.guards import check_adapter, check_code, model_config
+from launch.predict.fingerprint import model_files
 
-__all__ = ["LoadedModel", "ModelSpec", "load_for_prediction", "load_tokenizer_and_template"]
+__all__ = ["LoadedModel", "ModelSpec", "check_base", "load_for_prediction", "load_tokenizer_and_template"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ def load_for_prediction(spec: ModelSpec) -> LoadedModel:
     """Load a model for scoring.
 
     Raises:
-        ConfigError: A directory is missing, the template is unknown, the model takes no photos, or its amplifier would
-            be dropped, is untrained, or runs changed code.
+        ConfigError: A directory is missing, the template is unknown, the model takes no photos, the adapter belongs to
+            another base, or the amplifier would be dropped, is untrained, or runs changed code.
     """
     check_code(Path(spec.model))
     check_adapter(Path(spec.model), None if spec.adapter is None else Path(spec.adapter))
+    check_base(spec.model, spec.adapter)
     _set_environment(spec)
     import torch
 
@@ -85,7 +88,7 @@ def load_for_prediction(spec: ModelSpec) -> LoadedModel:
         module = load_tokenizer(model_args)
         template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
         model = load_model(module["tokenizer"], model_args, finetuning_args, is_trainable=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # PyTorch's RuntimeError: tensors of other shapes
         raise ConfigError(f"cannot load the model {spec.model!r} (adapter {spec.adapter!r}): {error}") from error
     if module["processor"] is None:
         raise ConfigError(f"{spec.model}: has no image processor; a vision-language model is needed")
@@ -93,6 +96,36 @@ def load_for_prediction(spec: ModelSpec) -> LoadedModel:
     dtype = _number_type(spec, model)
     model = model.to(device=spec.device, dtype=dtype).eval()
     return LoadedModel(model, module["tokenizer"], module["processor"], template, spec.device)
+
+
+def check_base(model: str, adapter: str | None) -> None:
+    """Refuse an adapter that was trained on another base: with the same shapes it would load, and answer nonsense.
+
+    The adapter's ``base_model_name_or_path`` is held against the model: two directories by their weights, two hub names
+    by their text. A directory and a hub name, or a directory that is gone, cannot be compared and pass.
+
+    Raises:
+        ConfigError: It names another model.
+    """
+    file = Path(adapter or "") / "adapter_config.json"
+    if adapter is None or not file.is_file():
+        return
+    trained_on = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or model
+    if trained_on == model or Path(trained_on).is_dir() != Path(model).is_dir():
+        return
+    if Path(model).is_dir():
+        differs = _weights(trained_on) != _weights(model)
+    else:
+        differs = not Path(trained_on).is_absolute()  # a directory of another machine says nothing
+    if differs:
+        raise ConfigError(
+            f"{adapter}: was trained on {trained_on}, not on {model}; name the right adapter with --adapter, set "
+            "model_name_or_path in the recipe, or train again"
+        )
+
+
+def _weights(model: str) -> dict[str, str]:
+    return {name: identity for name, identity in model_files(model).items() if name.endswith((".safetensors", ".bin"))}
 
 
 def load_tokenizer_and_template(model: str, preprocessing: dict[str, Any]) -> tuple[Any, Any]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_builders.errors import FingerprintMismatch
+from dataset_builders.errors import FingerprintMismatch, StepError
 from dataset_builders.files import content_hash, remove_unfinished, write_json
 from launch.predict.config import PredictConfig
 from launch.predict.engines import score_locally, score_on_ray
 from launch.predict.fingerprint import differences
-from launch.predict.parts import PartHeader, part_path, read_failures, read_header, write_part
+from launch.predict.parts import PartHeader, ShardScores, part_path, read_failures, read_header, write_part
 from launch.predict.plan import part_header, photo_rows, scoring_job
 from launch.predict.progress import PhotoProgress
 from launch.predict.rows import Shard, cut_shards
@@ -60,7 +60,7 @@ def predict(config: PredictConfig) -> PredictReport:
         ConfigError: Recipe, task card, model or adapter are missing or impossible.
         DataError: The data set, list or a part file is not what it must be.
         FingerprintMismatch: ``out`` holds predictions of another configuration or list.
-        StepError: Ray workers died too often.
+        StepError: Ray workers died again and again, or a part file cannot be written.
     """
     job = scoring_job(config)
     header = part_header(config, job)
@@ -79,7 +79,7 @@ def predict(config: PredictConfig) -> PredictReport:
                 if result.scores is None:
                     failed_shards[result.shard.index] = result.error
                 else:
-                    write_part(part_path(config.out, result.shard.index), result.shard, result.scores, header)
+                    _write(part_path(config.out, result.shard.index), result.shard, result.scores, header)
                 progress.advance(len(result.shard.rows))
     failed_rows = [
         row
@@ -98,6 +98,16 @@ def predict(config: PredictConfig) -> PredictReport:
         failed_shards=failed_shards,
         reused=len(shards) - len(todo),
     )
+
+
+def _write(path: Path, shard: Shard, scores: ShardScores, header: PartHeader) -> None:
+    try:
+        write_part(path, shard, scores, header)
+    except OSError as error:
+        raise StepError(
+            f"{path}: cannot be written: {error.strerror or error}; mend that (df -h shows free space) and run the "
+            "same command again: it goes on where it stopped"
+        ) from error
 
 
 def _clear(out: Path) -> None:

@@ -88,7 +88,7 @@ def ray_workers(monkeypatch, tmp_path):
     ray.cloudpickle.register_pickle_by_value(this_module)  # Ray's processes do not find test modules
 
     class Worker:
-        def load(self, job: ScoringJob) -> None:
+        def load(self, job: ScoringJob, versions: dict[str, str]) -> None:
             pass
 
         def score(self, shard: Shard) -> ShardResult:

@@ -1,0 +1,125 @@
+"""What a prediction run refuses, each with one clear message: broken and foreign adapters, full disks, other nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset_builders.errors import ConfigError, StepError
+from launch.predict import PredictConfig, predict
+from launch.predict.actor_pool import _RayWorker
+from launch.predict.engines import score_on_ray
+from launch.predict.fingerprint import library_versions
+from launch.predict.model import check_base
+from launch.predict.parts import ShardScores
+from launch.predict.plan import part_header, photo_rows, scoring_job
+from launch.predict.rows import cut_shards
+from launch.predict.run import _write
+
+
+@pytest.fixture
+def settings(tiny_recipe: Path, card_path: Path, photo_dir: Path, tmp_path: Path) -> dict:
+    names = sorted(path.name for path in photo_dir.iterdir())[:4]
+    photo_list = tmp_path / "list.txt"
+    photo_list.write_text("\n".join(names) + "\n", encoding="utf-8")
+    return {
+        "recipe": tiny_recipe,
+        "task": card_path,
+        "stage": "base",
+        "images": photo_dir,
+        "photo_list": photo_list,
+        "engine": "local",
+        "out": tmp_path / "predictions",
+    }
+
+
+@pytest.fixture
+def adapter(tiny_model: Path, tmp_path: Path) -> Path:
+    """An untrained LoRA adapter of the tiny model."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(tiny_model)
+    get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_adapter_that_was_cut_short(settings, adapter):
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ConfigError, match=r"adapter_model.safetensors: has \d+ of \d+ bytes, so it was cut short"):
+        predict(PredictConfig(**settings, adapter=str(adapter)))
+    file.write_bytes(b"no tensors")
+    with pytest.raises(ConfigError, match="no safetensors file"):
+        predict(PredictConfig(**settings, adapter=str(adapter)))
+
+
+def test_adapter_of_another_shape(settings, adapter):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    save_file(
+        {name: tensor[:, :-1].contiguous() for name, tensor in tensors.items()}, adapter / "adapter_model.safetensors"
+    )
+    with pytest.raises(ConfigError, match=r"(?s)cannot load the model.*adapter.*size mismatch"):
+        predict(PredictConfig(**settings, adapter=str(adapter)))
+
+
+def test_adapter_of_another_base(tiny_model, adapter, tmp_path):
+    check_base(str(tiny_model), str(adapter))
+    check_base(str(tiny_model), None)
+    same = tmp_path / "moved"
+    shutil.copytree(tiny_model, same)
+    check_base(str(same), str(adapter))  # the same weights elsewhere
+    weights = same / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\1\2\3")
+    with pytest.raises(ConfigError, match=f"was trained on {tiny_model}, not on {same}"):
+        check_base(str(same), str(adapter))
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    for trained_on, model, refused in (
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct", True),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", False),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", str(tiny_model), False),
+        ("/gone/with/its/machine", "Qwen/Qwen2.5-VL-3B-Instruct", False),
+    ):
+        config["base_model_name_or_path"] = trained_on
+        (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+        if refused:
+            with pytest.raises(ConfigError, match="was trained on"):
+                check_base(model, str(adapter))
+        else:
+            check_base(model, str(adapter))
+
+
+def test_full_disk(settings, tmp_path):
+    config = PredictConfig(**settings, adapter="none")
+    shard = cut_shards(photo_rows(config), 4)[0]
+    scores = ShardScores(np.zeros((4, 5)), np.zeros(4), ("",) * 4)
+    header = part_header(config, scoring_job(config))
+    part = tmp_path / "part-00000.parquet"
+    (tmp_path / f".{part.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(StepError, match=r"part-00000.parquet: cannot be written: .*goes on where it stopped"):
+        _write(part, shard, scores, header)
+    assert not list(tmp_path.glob("*part*"))
+    _write(part, shard, scores, header)
+    assert part.is_file()
+
+
+def test_node_with_other_versions(settings):
+    job = scoring_job(PredictConfig(**settings, adapter="none"))
+    with pytest.raises(
+        ConfigError, match=r"has other versions: torch \(1.0 there, [\d.+a-z]+ now\).*the same lock file"
+    ):
+        _RayWorker().load(job, library_versions() | {"torch": "1.0"})
+
+
+@pytest.mark.parametrize(("address", "message"), [("127.0.0.1:9", "no Ray cluster answers"), ("auto", "HOST:PORT")])
+def test_cluster_that_is_not_there(settings, address, message):
+    job = scoring_job(PredictConfig(**settings, adapter="none"))
+    with pytest.raises(ConfigError, match=message):
+        next(score_on_ray(job, [], workers=1, address=address))
