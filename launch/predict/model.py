@@ -113,10 +113,9 @@ def check_base(model: str, adapter: str | None) -> None:
     trained_on = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or model
     if trained_on == model or Path(trained_on).is_dir() != Path(model).is_dir():
         return
-    if Path(model).is_dir():
-        differs = _weights(trained_on) != _weights(model)
-    else:
-        differs = not Path(trained_on).is_absolute()  # a directory of another machine says nothing
+    local = Path(model).is_dir()
+    # Without either directory: that of another machine says nothing, a hub name does.
+    differs = _weights(trained_on) != _weights(model) if local else not Path(trained_on).is_absolute()
     if differs:
         raise ConfigError(
             f"{adapter}: was trained on {trained_on}, not on {model}; name the right adapter with --adapter, set "
