@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--batch-size", type=int, default=16, help="photos in a forward pass (default: 16)")
     work.add_argument("--shard-size", type=int, default=128, help="photos in a part file (default: 128)")
     work.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
+    work.add_argument("--metrics", type=Path, help="keep this file up to date for Prometheus (textfile collector)")
     work.add_argument("--overwrite", action="store_true", help="remove predictions of another configuration first")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,7 +55,7 @@ class _Suspect:
 class ActorPool:
     """Actors, what each has in hand, and what waits."""
 
-    def __init__(self, job: ScoringJob, workers: int) -> None:
+    def __init__(self, job: ScoringJob, workers: int, on_death: Callable[[], None] = lambda: None) -> None:
         import ray
 
         environment = {"env_vars": {**_ENVIRONMENT, "OMP_NUM_THREADS": str(job.spec.threads)}}
@@ -63,6 +63,7 @@ class ActorPool:
         options: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0, "runtime_env": environment}
         self._actor_class: Any = ray.remote(_RayWorker).options(**options)
         self._job = job
+        self._on_death = on_death
         self._deaths_allowed = DEATHS_PER_WORKER * workers
         self._deaths = 0  # since a piece was finished
         # Reference of the task in flight -> (actor, its piece or None while it loads the model).
@@ -164,6 +165,7 @@ class ActorPool:
         import ray
 
         ray.kill(actor)  # it may be unreachable and not dead
+        self._on_death()
         self._deaths += 1
         if self._deaths > self._deaths_allowed:
             raise StepError(

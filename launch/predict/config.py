@@ -38,6 +38,7 @@ class PredictConfig(BaseModel):
         threads: CPU threads of each worker, >= 1. Fixed, so that numerics do not depend on the machine's cores.
         device: Where the model runs; ``auto`` takes a GPU when there is one.
         dtype: Number type of the weights; ``auto`` is the checkpoint's own on a GPU and float32 on a CPU.
+        metrics: File for Prometheus that says how far the run is; none is written when None.
         overwrite: Remove what another configuration left in ``out``.
     """
 
@@ -63,6 +64,7 @@ class PredictConfig(BaseModel):
     threads: Annotated[int, Field(ge=1)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    metrics: Path | None = None
     overwrite: bool = False
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dataset_builders.errors import ConfigError
@@ -27,7 +27,12 @@ def score_locally(job: ScoringJob, shards: Sequence[Shard]) -> Iterator[ShardRes
 
 
 def score_on_ray(
-    job: ScoringJob, shards: Sequence[Shard], *, workers: int, address: str | None = None
+    job: ScoringJob,
+    shards: Sequence[Shard],
+    *,
+    workers: int,
+    address: str | None = None,
+    on_death: Callable[[], None] = lambda: None,
 ) -> Iterator[ShardResult]:
     """Score the shards on Ray actors, in the order in which they finish. One shard a worker is in flight.
 
@@ -36,6 +41,7 @@ def score_on_ray(
         shards: What is to be done.
         workers: Number of actors, >= 1; each takes one CPU, and one GPU when the job runs on GPUs.
         address: A running cluster, whose nodes need RiskFuse and the same file paths; a private one otherwise.
+        on_death: Called when an actor has died.
 
     Raises:
         ConfigError: Nobody answers at the address.
@@ -63,7 +69,7 @@ def score_on_ray(
             logging_level=logging.ERROR,
             **({} if address else private),
         )
-    pool = ActorPool(job, workers=min(workers, len(shards)))
+    pool = ActorPool(job, workers=min(workers, len(shards)), on_death=on_death)
     try:
         yield from pool.run(shards)
     finally:

@@ -12,6 +12,7 @@ from dataset_builders.files import content_hash, remove_unfinished, write_json
 from launch.predict.config import PredictConfig
 from launch.predict.engines import score_locally, score_on_ray
 from launch.predict.fingerprint import differences
+from launch.predict.metrics import MetricsFile
 from launch.predict.parts import PartHeader, ShardScores, part_path, read_failures, read_header, write_part
 from launch.predict.plan import part_header, photo_rows, scoring_job
 from launch.predict.progress import PhotoProgress
@@ -74,13 +75,15 @@ def predict(config: PredictConfig) -> PredictReport:
     if todo:
         (config.out / MARKER_NAME).unlink(missing_ok=True)
         already = len(rows) - sum(len(shard.rows) for shard in todo)
-        with PhotoProgress(len(rows), already, f"predict {config.stage}") as progress:
-            for result in _engine(config, job, todo):
+        kept = MetricsFile(config.metrics, stage=config.stage, out=config.out, photos=len(rows), already=already)
+        with kept as metrics, PhotoProgress(len(rows), already, f"predict {config.stage}") as progress:
+            for result in _engine(config, job, todo, metrics):
                 if result.scores is None:
                     failed_shards[result.shard.index] = result.error
                 else:
                     _write(part_path(config.out, result.shard.index), result.shard, result.scores, header)
                 progress.advance(len(result.shard.rows))
+                metrics.count_shard(len(result.shard.rows), result.scores)
     failed_rows = [
         row
         for shard in shards
@@ -141,10 +144,12 @@ def _missing_shards(out: Path, shards: Sequence[Shard], header: PartHeader) -> l
     return todo
 
 
-def _engine(config: PredictConfig, job: ScoringJob, todo: Sequence[Shard]) -> Iterator[ShardResult]:
+def _engine(
+    config: PredictConfig, job: ScoringJob, todo: Sequence[Shard], metrics: MetricsFile
+) -> Iterator[ShardResult]:
     if config.engine == "local":
         return score_locally(job, todo)
-    return score_on_ray(job, todo, workers=config.workers, address=config.address)
+    return score_on_ray(job, todo, workers=config.workers, address=config.address, on_death=metrics.count_death)
 
 
 def _write_marker(

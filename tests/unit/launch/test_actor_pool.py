@@ -115,7 +115,8 @@ def ray_workers(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_photos_that_kill_are_found_and_the_rest_is_scored(job, ray_workers, capsys):
     shards = shards_of("a b c", "d kill-once e", "f kill1 g kill2", "h lost i", "j k")
-    pool = ActorPool(job, workers=2)
+    deaths: list[int] = []
+    pool = ActorPool(job, workers=2, on_death=lambda: deaths.append(1))
     results = {result.shard.index: result for result in pool.run(shards)}
     pool.stop()
     assert [results[index].shard for index in range(5)] == shards  # as they were asked for
@@ -126,6 +127,7 @@ def test_photos_that_kill_are_found_and_the_rest_is_scored(job, ray_workers, cap
     assert tried["a b c"] == tried["j k"] == 1  # what was finished is not done again
     assert tried["d kill-once e"] == 2
     assert tried["f kill1 g kill2"] == tried["kill1"] == tried["kill2"] == 2
+    assert len(deaths) == 1 + 2 + 2 * 2 + 2 + 2  # once; the shards of kill1 and of lost, then their photos alone
     assert "starting another one" in capsys.readouterr().err
 
 

@@ -78,6 +78,27 @@ def test_rows_follow_the_list_and_a_missing_photo_is_a_failed_row(settings, card
     assert json.loads(metadata[b"riskfuse.stage"]) == {"stage": "base", "answers": list(card.label_ids)}
 
 
+def test_metrics_say_how_far_a_run_is(settings, tmp_path):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    def read() -> dict[str, float]:
+        families = text_string_to_metric_families((tmp_path / "metrics" / "predict.prom").read_text(encoding="utf-8"))
+        samples = [sample for family in families for sample in family.samples]
+        assert all(sample.labels == {"stage": "base", "out": str(settings["out"])} for sample in samples)
+        return {sample.name.removeprefix("riskfuse_predict_"): sample.value for sample in samples}
+
+    settings |= {"metrics": tmp_path / "metrics" / "predict.prom"}
+    started = time.time()
+    report = predict(PredictConfig(**settings))
+    first = read()
+    assert started <= first.pop("updated_seconds") <= time.time()
+    whole = {"photos": report.rows, "photos_done": report.rows, "photos_failed": 1, "running": 0}
+    assert first == whole | {"shards_failed": 0, "worker_deaths": 0}
+    (settings["out"] / "part-00002.parquet").unlink()  # without the missing photo
+    predict(PredictConfig(**settings))
+    assert read().items() >= (whole | {"photos_failed": 0}).items()
+
+
 def test_lost_part_is_made_again_with_the_same_bytes(settings):
     first = predict(PredictConfig(**settings))
     before = contents(settings["out"])
