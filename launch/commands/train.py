@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     several.add_argument("--master", metavar="HOST:PORT", help="address of machine 0, where all meet (port 29400)")
     several.add_argument("--hosts", metavar="A,B,…", help="start all machines over ssh from here, A being machine 0")
     several.add_argument("--ssh", metavar="COMMAND", help="what takes a host and a shell line (default: ssh)")
+    several.add_argument(
+        "--ray",
+        metavar="HOST:PORT",
+        help="train on this Ray cluster (local: a private one on this machine); --processes counts all of them",
+    )
     several.add_argument("--interface", help="network interface for the traffic between processes, such as eth0")
     several.add_argument("--run-id", default="riskfuse", help="name under which the machines meet")
 
@@ -43,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     """Train, or print what would be run."""
     from launch.train.command import plain_command, torchrun_command
 
+    if args.ray:
+        return _run_ray(args)
     if args.hosts:
         return _run_hosts(args)
     config = _config(args)
@@ -52,7 +59,23 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from launch.train import run_training
 
-    return run_training(config, lambda line: print(f"riskfuse train: {line}", file=sys.stderr, flush=True))
+    return run_training(config, _say)
+
+
+def _say(line: str) -> None:
+    print(f"riskfuse train: {line}", file=sys.stderr, flush=True)
+
+
+def _run_ray(args: argparse.Namespace) -> int:
+    from launch.train.on_ray import train_on_ray
+
+    if args.hosts or args.nodes != 1 or args.node_rank != 0 or args.master or args.dry_run:
+        raise ConfigError(
+            "--ray places the processes itself; leave out --hosts, --nodes, --node-rank, --master, --dry-run"
+        )
+    if args.processes is None:
+        raise ConfigError("--ray needs --processes: how many in the whole cluster, one a GPU")
+    return train_on_ray(_config(args), args.ray, _say)
 
 
 def _run_hosts(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from launch.train.command import resolved_recipe, torchrun_command, torchrun_env
 from launch.train.config import TrainConfig
 from launch.training import TrainingState, last_step, training_state
 
-__all__ = ["run_training"]
+__all__ = ["check_training", "run_training"]
 
 PAUSE_S = 5.0
 _WATCH_S = 30.0
@@ -52,7 +52,7 @@ def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
         return 0
     environment = torchrun_environment(config)
     if config.check:
-        _check(recipe, config.recipe)
+        check_training(recipe, config.recipe)
     command = torchrun_command(config)
     tag = f"train {output_dir.resolve()} {config.node_rank}"
     if left := end_tagged(tag):
@@ -72,8 +72,16 @@ def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
     raise AssertionError("the last start returns")
 
 
-def _check(recipe: dict[str, Any], path: Path) -> None:
-    """Preflight in a process of its own: what it loads would stay in memory for days here."""
+def check_training(recipe: dict[str, Any], path: Path) -> None:
+    """``riskfuse check`` in a process of its own: what it loads would stay in memory for days here.
+
+    Args:
+        recipe: The recipe's keys with all overrides.
+        path: Where it was read.
+
+    Raises:
+        ConfigError: It found errors.
+    """
     with tempfile.TemporaryDirectory() as scratch:  # with the overrides, which may be what is wrong
         resolved = Path(scratch) / path.name
         resolved.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from train_data import adapter, kill_rank, train_command, wait_until, write_recipe
 
@@ -45,3 +46,26 @@ def test_what_fails_before_its_first_step_is_not_repeated(undisturbed, tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode not in (0, 2)
     assert "not started again" in done.stderr
+
+
+def test_ray_gives_the_bytes_of_torchrun_also_after_a_lost_process(undisturbed, tmp_path):
+    out = tmp_path / "on_ray"
+    command = train_command(undisturbed, f"output_dir={out}", "--processes", 2, "--ray", "local")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    wait_until((out / "checkpoint-10" / "trainer_state.json").is_file, process)
+    workers = [child for child in psutil.Process(process.pid).children(recursive=True) if is_ray_train_worker(child)]
+    assert len(workers) == 2
+    workers[1].kill()
+    assert process.wait() == 0, (tmp_path / "log").read_text()[-4000:]
+    assert adapter(out) == adapter(undisturbed.parent / "saves")
+    assert not list(tmp_path.glob(".*"))
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "nothing to do" in again.stderr
+
+
+def is_ray_train_worker(process: psutil.Process) -> bool:
+    try:
+        return "RayTrainWorker" in process.cmdline()[0]
+    except (psutil.Error, IndexError):
+        return False
