@@ -34,6 +34,7 @@ class Command(Protocol):
 
 # In the order in which the data goes.
 COMMANDS = (
+    "doctor",
     "scenes",
     "build",
     "inspect",
