@@ -21,12 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print all findings; 1 when there is an error among them, 0 otherwise."""
+    import contextlib
     import json
+    import sys
     from dataclasses import asdict
 
     from launch.preflight import check_recipe
 
-    findings = check_recipe(args.recipe, task=args.task, predictions=args.predictions)
+    with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):  # for what the libraries print
+        findings = check_recipe(args.recipe, task=args.task, predictions=args.predictions)
     errors = sum(finding.level == "error" for finding in findings)
     if args.json:
         found = {"recipe": args.recipe.as_posix(), "ok": not errors, "findings": [asdict(item) for item in findings]}

@@ -6,6 +6,7 @@ process therefore removes such checkpoints first; all see the same files, so all
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> None:
     """Train; the arguments are a recipe and ``key=value`` words."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback from every process
     recipe, *overrides = argv
     output_dir = Path(resolved_recipe(TrainConfig(recipe=Path(recipe), overrides=tuple(overrides)))["output_dir"])
     for checkpoint in remove_broken_checkpoints(output_dir):
