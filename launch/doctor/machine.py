@@ -104,7 +104,8 @@ def check_shared_memory(total: int | None, gpus: int) -> Result:
     """
     if total is None:
         return note("shared memory", "no /dev/shm", "Ray keeps its objects in files")
-    found = f"{total / GIB:.1f} GiB in /dev/shm"
+    size = f"{total / GIB:.1f} GiB" if total >= GIB else f"{total >> 20} MiB"
+    found = f"{size} in /dev/shm"
     if total >= SHARED_GIB * GIB:
         return ok("shared memory", found)
     problem = (
