@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = ["Gpus", "check_imports", "check_optional", "find_gpus", "judge_gpus"]
 TIMEOUT_S = 300.0
 _CPU = "Or set CUDA_VISIBLE_DEVICES= (empty) to work on the CPU."
 _BF16_FROM = (8, 0)
-_IMPORTED = ("torch", "torchvision", "transformers", "peft", "deepspeed", "llamafactory", "ray", "albumentations")
+IMPORTED = ("torch", "torchvision", "transformers", "peft", "deepspeed", "llamafactory", "ray", "albumentations")
 _PROBE = """
 import json, torch, torchvision
 found = {"torch": torch.__version__, "cuda": torch.version.cuda, "architectures": [], "gpus": []}
@@ -39,7 +39,16 @@ if torch.cuda.is_available():
         found["gpus"].append(gpu)
 print(json.dumps(found))
 """
-_IMPORT = "import importlib, json, sys\nimportlib.import_module(sys.argv[1])\nprint(json.dumps(True))"
+_IMPORT = """
+import importlib, json, sys
+broken = {}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        broken[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+print(json.dumps(broken))
+"""
 
 
 @dataclass(frozen=True)
@@ -131,13 +140,13 @@ def check_optional(installed: Mapping[str, str]) -> Result:
     return note("optional", ", ".join(versions), "neither is needed: attention is PyTorch's, prediction our own")
 
 
-def check_imports() -> list[Result]:
-    """Import the large libraries, each in a process of its own; one row for all, or one for each that breaks."""
-    rows = []
-    quiet = {"LLAMAFACTORY_VERBOSITY": "ERROR", "DS_ACCELERATOR": "cuda" if has_gpu() else "cpu"}
-    for name in _IMPORTED:
-        _, failure = ask_child(["-c", _IMPORT, name], timeout_s=TIMEOUT_S, environment=quiet)
-        if failure:
-            remedy = "Run `make env`, which installs what requirements.lock pins."
-            rows.append(error("import", name, failure, remedy))
-    return rows or [ok("import", ", ".join(_IMPORTED))]
+def check_imports(names: Sequence[str] = IMPORTED) -> list[Result]:
+    """Import the large libraries in a process of its own; one row for all, or one for each that breaks."""
+    quiet = {"LLAMAFACTORY_VERBOSITY": "ERROR"} | ({} if has_gpu() else {"DS_ACCELERATOR": "cpu"})
+    broken, failure = ask_child(["-c", _IMPORT, *names], timeout_s=TIMEOUT_S, environment=quiet)
+    if broken is None:  # one of them took the process with it
+        broken = {", ".join(names): failure}
+    remedy = "Run `make env`, which installs what requirements.lock pins."
+    return [error("import", name, reason, remedy) for name, reason in broken.items()] or [
+        ok("import", ", ".join(names))
+    ]

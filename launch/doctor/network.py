@@ -31,8 +31,10 @@ print(json.dumps(answer))
 """
 _HUB = """
 import json, sys
-from huggingface_hub import get_hf_file_metadata, hf_hub_url
-get_hf_file_metadata(hf_hub_url(sys.argv[1], "config.json"), timeout=20)
+from urllib.request import Request, urlopen
+from huggingface_hub import hf_hub_url
+from huggingface_hub.utils import build_hf_headers
+urlopen(Request(hf_hub_url(sys.argv[1], "config.json"), method="HEAD", headers=build_hf_headers()), timeout=20).close()
 print(json.dumps(True))
 """
 
@@ -107,7 +109,7 @@ def start_ray() -> Result:
 
 
 def check_hub(model: str) -> Result:
-    """Does the hub answer for this model? Asks for the size of its ``config.json``, and downloads nothing."""
+    """Does the hub answer for this model? Asks for the headers of its ``config.json``, once, and downloads nothing."""
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
         return note("hub", "not asked: HF_HUB_OFFLINE is set", "only models that are on this machine can be used")
     answer, failure = ask_child(["-c", _HUB, model], timeout_s=HUB_TIMEOUT_S)

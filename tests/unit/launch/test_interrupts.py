@@ -1,5 +1,6 @@
 """Ctrl-C: one line that says how to go on, exit code 130, no traceback; the same command goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -122,7 +123,7 @@ def test_pipeline(tmp_path):
     assert "prepare: was interrupted, goes on" in done.stdout
 
 
-def test_build_and_augment(build_config, tmp_path):
+def test_build_and_augment(build_config, tmp_path, capsys):
     config, out = build_config
     words = (config, "--workers", 2)
     code, said = interrupt(riskfuse("build", *words), has_file(out, "images/train/*"))
@@ -132,10 +133,17 @@ def test_build_and_augment(build_config, tmp_path):
     assert (out / "build.json").is_file()
 
     copies = tmp_path / "copies"
-    policy = ROOT / "recipes/augment/corridor.yaml"
+    content = yaml.safe_load((ROOT / "recipes/augment/corridor.yaml").read_text(encoding="utf-8"))
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(yaml.safe_dump(content | {"task": str(CARD), "rows": 120}), encoding="utf-8")
     words = (policy, "--dataset", out, "--out", copies, "--workers", 2)
     code, said = interrupt(riskfuse("augment", *words), has_file(copies, ".augment_parts/*.jsonl"))
     assert_quiet_end(code, said, "augment", *words)
+    assert list(copies.glob(".augment_parts/*.jsonl"))
+    capsys.readouterr()
+    assert main([*map(str, ("augment", *words)), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fresh"], found["out"]) == (True, str(copies))
 
 
 def test_message_of_a_command_that_begins_anew(monkeypatch, capsys):

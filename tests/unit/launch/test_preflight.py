@@ -101,6 +101,10 @@ def test_all_findings_in_one_list_and_exit_code(project, capsys):
     assert main(["check", str(project.path)]) == 1
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("learning_rat", "packing", "elsewhere", "3 errors"))
+    assert main(["check", str(project.path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False
+    assert [row["level"] for row in found["findings"]] == ["error"] * 3
     project()
     assert main(["check", str(project.path)]) == 0
 

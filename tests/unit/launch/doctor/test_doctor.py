@@ -6,14 +6,16 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from launch.cli import main
-from launch.doctor.accelerator import Gpus, judge_gpus
+from launch.doctor.accelerator import Gpus, check_imports, judge_gpus
 from launch.doctor.child import ask_child
 from launch.doctor.machine import (
     check_cores,
@@ -246,6 +248,39 @@ def test_network_of_this_machine(monkeypatch, tmp_path):
 def test_hub(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert check_hub("some/model").level == "info"
+
+
+class Hub(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(200 if self.path == "/some/model/resolve/main/config.json" else 404)
+        self.end_headers()
+
+    def log_message(self, *_words):
+        pass
+
+
+def test_hub_that_answers_and_one_that_does_not(monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        assert check_hub("some/model").level == "ok"
+        assert "404" in check_hub("no/model").problem
+        server.shutdown()
+    row = check_hub("some/model")
+    assert row.level == "error"
+    assert "refused" in row.problem
+
+
+def test_imports(tmp_path, monkeypatch):
+    (tmp_path / "breaks.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    (tmp_path / "crashes.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert check_imports(["json"])[0].level == "ok"
+    (row,) = check_imports(["json", "breaks"])
+    assert (row.found, row.problem) == ("breaks", "RuntimeError: operator torchvision::nms does not exist")
+    assert "signal 11" in check_imports(["json", "crashes"])[0].problem
 
 
 @pytest.mark.parametrize(
