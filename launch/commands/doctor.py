@@ -35,4 +35,6 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(results_as_json(results), ensure_ascii=False))
     else:
         print(render_results(results), end="")
+        if not args.deep:
+            print("not tried: importing the large libraries and starting Ray, see --deep")
     return 1 if has_errors(results) else 0
