@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
@@ -48,7 +50,8 @@ def map_in_processes(
     try:
         while True:
             while len(waiting) < workers * _AHEAD and (batch := list(islice(source, chunk))):
-                waiting.append(pool.submit(_work_all, work, batch))
+                with _interrupts_held():
+                    waiting.append(pool.submit(_work_all, work, batch))
             if not waiting:
                 return
             yield from waiting.popleft().result()
@@ -56,6 +59,19 @@ def map_in_processes(
         raise DataError(f"a worker process died, most likely for want of memory; {remedy}") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that start meanwhile never see Ctrl-C, which a terminal sends to all; this one sees it afterwards.
+
+    It alone decides: the workers finish what they are at, and no half of them writes a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work_all(work: Callable[[Job], Result], batch: list[Job]) -> list[Result]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["remove_stale_build_locks"]
+__all__ = ["remove_stale_build_locks", "stale_build_locks"]
 
 # Longer than a compilation takes. On a home directory that machines share, another one's process may hold the lock.
 AGE_S = 300.0
@@ -28,12 +28,17 @@ def remove_stale_build_locks(age_s: float = AGE_S) -> list[Path]:
     Returns:
         The files that were removed.
     """
-    found = [lock for lock in _extensions_dir().glob("**/lock") if _age_s(lock) >= age_s]
-    held = _open_files() if found else set()
-    stale = [lock for lock in found if lock.resolve() not in held]
+    stale = stale_build_locks(age_s)
     for lock in stale:
         lock.unlink(missing_ok=True)
     return stale
+
+
+def stale_build_locks(age_s: float = AGE_S) -> list[Path]:
+    """Locks that are older than this and that no process of this machine holds open; they stay where they are."""
+    found = [lock for lock in _extensions_dir().glob("**/lock") if _age_s(lock) >= age_s]
+    held = _open_files() if found else set()
+    return [lock for lock in found if lock.resolve() not in held]
 
 
 def _extensions_dir() -> Path:

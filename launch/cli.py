@@ -1,13 +1,14 @@
 """The ``riskfuse`` command: finds the subcommand, runs it, turns a user's error into one message and exit code 2.
 
 Exit codes: 0 success, 1 the command ran but some rows or checks failed (they are listed), 2 a mistake that the
-message tells how to mend, 130 interrupted.
+message tells how to mend, 130 interrupted. docs/cli.md has them for each command.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -34,6 +35,7 @@ class Command(Protocol):
 
 # In the order in which the data goes.
 COMMANDS = (
+    "doctor",
     "scenes",
     "build",
     "inspect",
@@ -53,6 +55,9 @@ COMMANDS = (
     "stability",
     "run",
 )
+
+# They keep what is done when they are interrupted; the others begin anew, and leave nothing that passes for complete.
+_GO_ON = frozenset({"scenes", "augment", "train", "predict", "out-of-fold", "stability", "run"})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,14 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, see the module's docstring.
     """
-    args = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = words[0] if words else ""
     try:
+        args = _parser().parse_args(words)
         return args.run(args)
     except RiskFuseError as error:
-        print(f"riskfuse {args.command}: {error}", file=sys.stderr)
+        print(f"riskfuse {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"riskfuse {args.command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        kept = "what is done is kept, go on" if command in _GO_ON else "begin anew"
+        print(f"riskfuse {command}: interrupted; {kept} with: {shlex.join(['riskfuse', *words])}", file=sys.stderr)
         return 130
 
 

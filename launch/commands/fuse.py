@@ -70,10 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "true labels (default 0)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and resamples (default 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the text")
 
 
 def run(args: argparse.Namespace) -> int:
     """Fuse; photos that only the fallback label could answer are listed on stderr and are no failure of this step."""
+    import json
+    from dataclasses import asdict
+
     from pydantic import ValidationError
 
     from fusion.fit import FitSettings
@@ -104,9 +108,15 @@ def run(args: argparse.Namespace) -> int:
         submit_source=args.submit_source,
         settings=settings,
     )
-    print(result.table, end="")
-    for source, path in result.submissions.items():
-        print(f"submission of {source}: {path}")
+    if args.json:
+        submissions = {source: path.as_posix() for source, path in result.submissions.items()}
+        fallbacks = [asdict(fallback) for fallback in result.fallbacks]
+        found = {"out": args.out, "submissions": submissions, "fallbacks": fallbacks, "notes": result.notes}
+        print(json.dumps({**found, "scores": result.scores}, ensure_ascii=False))
+    else:
+        print(result.table, end="")
+        for source, path in result.submissions.items():
+            print(f"submission of {source}: {path}")
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     for fallback in result.fallbacks:

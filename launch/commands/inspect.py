@@ -28,12 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="report directory (default: runs/inspect/NAME)")
     parser.add_argument("--fail-on", default="", metavar="FINDING,…", help="exit with 1 when one of these is a problem")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the text")
     parser.add_argument("--seed", type=int, default=0, help="of the cross-validated audits (default: 0)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; changes no byte")
 
 
 def run(args: argparse.Namespace) -> int:
     """Inspect, write the report, print a line a finding; 1 when a finding of ``--fail-on`` is a problem."""
+    import json
+    from dataclasses import asdict
+
     from dataset_builders.errors import ConfigError
     from dataset_builders.inspect import check_finding_names, inspect_dataset, write_inspection
     from dataset_builders.task_card import load_task_card
@@ -53,12 +57,17 @@ def run(args: argparse.Namespace) -> int:
     )
     out = args.out or Path("runs/inspect") / args.dataset.resolve().name
     write_inspection(inspection, out)
+    text = sys.stderr if args.json else sys.stdout
     for finding in inspection.findings:
-        print(f"{finding.verdict:<8} {finding.name}: {finding.meaning}")
+        print(f"{finding.verdict:<8} {finding.name}: {finding.meaning}", file=text)
     if not args.predictions:
-        print("not done label_errors: needs --predictions, see docs/inspect.md")
-    print(f"\nwrote {out / 'report.html'}")
+        print("not done label_errors: needs --predictions, see docs/inspect.md", file=text)
+    print(f"\nwrote {out / 'report.html'}", file=text)
     problems = inspection.problems(fail_on)
+    if args.json:
+        findings = [asdict(finding) for finding in inspection.findings]
+        found = {"report": (out / "report.html").as_posix(), "ok": not problems, "findings": findings}
+        print(json.dumps(found, ensure_ascii=False))
     if problems:
         print(f"riskfuse inspect: problems in {', '.join(p.name for p in problems)}", file=sys.stderr)
     return 1 if problems else 0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dataset_builders.errors import ConfigError
+
+if TYPE_CHECKING:
+    from launch.predict import PredictReport
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -51,30 +55,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--shard-size", type=int, default=128, help="photos in a part file (default: 128)")
     work.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
     work.add_argument("--metrics", type=Path, help="keep this file up to date for Prometheus (textfile collector)")
+    work.add_argument("--json", action="store_true", help="print one JSON object in place of the text")
     work.add_argument("--overwrite", action="store_true", help="remove predictions of another configuration first")
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict; 0 when every photo was read, 1 when photos or shards failed (they are listed)."""
+    import contextlib
+
     from launch.predict import predict
 
-    report = predict(_config(args))
+    with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):  # for what the libraries print
+        report = predict(_config(args))
     for index, error in sorted(report.failed_shards.items()):
         print(f"part {index} failed:\n{error}", file=sys.stderr)
     for row in report.failed_rows[:SHOWN]:
         print(f"failed: {row['sample_id']}: {row['error']}", file=sys.stderr)
     if len(report.failed_rows) > SHOWN:
         print(f"… and {len(report.failed_rows) - SHOWN} more, in {report.out}/predictions.json", file=sys.stderr)
+    if args.json:
+        print(json.dumps(_as_json(report), ensure_ascii=False))
     if report.failed_shards:
         numbers = ", ".join(map(str, sorted(report.failed_shards)))
         print(f"riskfuse predict: parts {numbers} failed; the same command tries only these again", file=sys.stderr)
         return 1
-    print(
-        f"{report.out}: {report.rows} photos, {len(report.failed_rows)} failed ({report.quarantined} of them "
-        f"quarantined by the build), {report.reused} parts were there already"
-    )
+    if not args.json:
+        print(
+            f"{report.out}: {report.rows} photos, {len(report.failed_rows)} failed ({report.quarantined} of them "
+            f"quarantined by the build), {report.reused} parts were there already"
+        )
     # Quarantined photos were reported by the build; a photo that fails only now is news.
     return 1 if len(report.failed_rows) > report.quarantined else 0
+
+
+def _as_json(report: PredictReport) -> dict[str, Any]:
+    return {
+        "out": report.out.as_posix(),
+        "complete": report.complete,
+        "fingerprint": report.fingerprint,
+        "rows": report.rows,
+        "quarantined": report.quarantined,
+        "failed_rows": report.failed_rows,
+        "failed_shards": sorted(report.failed_shards),
+        "reused_shards": report.reused,
+    }
 
 
 def _config(args: argparse.Namespace) -> Any:

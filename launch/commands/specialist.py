@@ -24,10 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rows", type=_positive, help="rows of a training set, filled by repetition (default: each positive once)"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides the random negatives (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the text")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the sets, or say that nothing had to be done; print the counts."""
+    import json
+
     from dataset_builders.specialist import Choice, build_specialist
     from dataset_builders.task_card import load_task_card
 
@@ -35,15 +38,21 @@ def run(args: argparse.Namespace) -> int:
     stages = dict.fromkeys(args.stage or card.stages[1:])
     for stage in stages:
         card.specialist(stage)  # a wrong name is said before anything is written
+    found = {}
     for stage in stages:
         choice = Choice(stage, tuple(args.predictions), seed=args.seed, rows=args.rows)
         result = build_specialist(args.dataset, card, choice)
+        if args.json:
+            found[stage] = {"fresh": result.fresh, **result.marker}
+            continue
         print(f"{stage}: is the label one of {', '.join(card.specialist(stage).targets)}?")
         _print_counts(result.marker)
         if result.fresh:
             print(f"wrote {args.dataset}/{stage}_train.json and {stage}_val.json")
         else:
             print(f"{args.dataset}/{stage}.json is complete for the same inputs; nothing to do")
+    if args.json:
+        print(json.dumps({"dataset": args.dataset.as_posix(), "stages": found}, ensure_ascii=False))
     return 0
 
 

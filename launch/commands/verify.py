@@ -42,10 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     drop.add_argument("--drop-below", type=float, metavar="V", help=f"scores under this value (default: {DROP_BELOW})")
     drop.add_argument("--drop-quantile", type=float, metavar="Q", help="this share of each label's copies, the worst")
     parser.add_argument("--contact-sheet", type=Path, metavar="FILE.html", help="page with originals and copies")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the text")
 
 
 def run(args: argparse.Namespace) -> int:
     """Verify, or say that nothing had to be done; print the counts."""
+    import json
+    import sys
+
     from dataset_builders.augment.verified_set import verify_copies
     from dataset_builders.task_card import load_task_card
 
@@ -53,18 +57,22 @@ def run(args: argparse.Namespace) -> int:
     rule = _rule(args)
     result = verify_copies(args.dataset, card, _judge(args, card), rule)
     verification = result.marker["verification"]
+    text = sys.stderr if args.json else sys.stdout
     for label_id, counts in verification["labels"].items():
         mean = f", mean score {counts['mean_score']:.2f}" if "mean_score" in counts else ""
-        print(f"{label_id}: {counts['dropped']} of {counts['copies']} copies dropped{mean}")
+        print(f"{label_id}: {counts['dropped']} of {counts['copies']} copies dropped{mean}", file=text)
     if args.contact_sheet is not None:
         from dataset_builders.augment.contact_sheet import write_verification_sheet
 
         write_verification_sheet(args.contact_sheet, args.dataset, card, verification)
-        print(f"wrote {args.contact_sheet}")
+        print(f"wrote {args.contact_sheet}", file=text)
     if result.fresh:
-        print(f"wrote {args.dataset}; dropped copies are listed in build.json under verification")
+        print(f"wrote {args.dataset}; dropped copies are listed in build.json under verification", file=text)
     else:
-        print(f"{args.dataset} is verified by the same judge and rule; nothing to do")
+        print(f"{args.dataset} is verified by the same judge and rule; nothing to do", file=text)
+    if args.json:
+        found = {"dataset": args.dataset.as_posix(), "fresh": result.fresh, **verification}
+        print(json.dumps(found, ensure_ascii=False))
     return 0
 
 

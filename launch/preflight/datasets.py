@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset_builders.manifest import MANIFEST_NAME
 from dataset_builders.sharegpt import DATASET_INFO, IMAGE_TOKEN
 from launch.preflight.finding import Finding, error, warning
 from launch.recipe import TrainingRecipe
@@ -107,7 +108,24 @@ def _load(name: str, entry: dict[str, Any], directory: Path, media: Path) -> tup
     images = dict.fromkeys(example.image for example in examples)
     missing = [str(image) for image in images if not image.is_file()]
     findings += _summary(file, "photos do not exist", missing)
-    return LoadedDataset(name, file, tuple(example for example in examples if example.image.is_file())), findings
+    broken = {} if (directory / MANIFEST_NAME).is_file() else _broken([image for image in images if image.is_file()])
+    findings += _summary(file, "photos cannot be read", [f"{image}: {reason}" for image, reason in broken.items()])
+    usable = tuple(example for example in examples if example.image.is_file() and example.image not in broken)
+    return LoadedDataset(name, file, usable), findings
+
+
+def _broken(images: Sequence[Path]) -> dict[Path, str]:
+    """Photos whose header cannot be read. A build has decoded its photos fully, so only other sets are looked at."""
+    from PIL import Image
+
+    broken = {}
+    for path in images:
+        try:
+            with Image.open(path) as image:
+                image.verify()
+        except (OSError, SyntaxError) as problem:  # SyntaxError: Pillow's word for a broken PNG
+            broken[path] = str(problem).replace(f" {str(path)!r}", "")
+    return broken
 
 
 def _example(row: Any, entry: dict[str, Any], media: Path) -> tuple[Example | None, str]:

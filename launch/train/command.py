@@ -47,7 +47,7 @@ def torchrun_command(config: TrainConfig) -> list[str]:
         meeting += ["--local-addr", address]
     return [
         sys.executable,
-        *("-m", "torch.distributed.run"),
+        *("-m", "launch.train.torchrun"),
         *("--nnodes", str(config.nodes)),
         *("--nproc-per-node", "gpu" if processes is None else str(processes)),
         *((*meeting, "--node-rank", str(config.node_rank)) if several else ("--standalone",)),

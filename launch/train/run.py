@@ -108,16 +108,20 @@ def _run(command: list[str], environment: dict[str, str], tag: str) -> int:
 
 @contextlib.contextmanager
 def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to torchrun, which ends its processes in order."""
+    """Pass SIGINT and SIGTERM on to torchrun, which ends its processes in order; a second one does not wait."""
+    came: list[int] = []
 
     def end(number: int, _frame: object) -> None:
-        process.send_signal(number)
-        process.wait()
+        came.append(number)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt:
+        process.send_signal(came[0] if came else signal.SIGINT)
+        process.wait()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

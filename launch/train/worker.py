@@ -1,4 +1,4 @@
-"""One process of a training run, started by torchrun: takes the last whole checkpoint, and trains.
+"""One process of a training run, started by torchrun or Ray: takes the last whole checkpoint, and trains.
 
 LLaMA-Factory resumes from the checkpoint with the highest number, also when a lost process left it half written. Every
 process therefore removes such checkpoints first; all see the same files, so all take the same checkpoint.
@@ -6,6 +6,7 @@ process therefore removes such checkpoints first; all see the same files, so all
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,4 +32,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback from every process
     main(sys.argv[1:])

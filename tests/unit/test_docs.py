@@ -1,11 +1,14 @@
 """What the documents promise: files and commands that exist, an example that is valid."""
 
+import argparse
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from dataset_builders.task_card import load_task_card
+from launch import cli
 from launch.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,55 @@ def test_named_commands_exist(document):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     for name in re.findall(r"\bmake ([a-z-]+)", code):
         assert name in targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_to_headings_lead_somewhere(document):
+    path = ROOT / document
+    for name, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text(encoding="utf-8")):
+        target = path.parent / name if name else path
+        headings = re.findall(r"^#+ (.+)", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert anchor in slugs, f"{name}#{anchor}"
+
+
+def commands_of(document: str) -> list[list[str]]:
+    """The words of each command in the bash blocks, without variables in front and without what follows a pipe."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    found = []
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"\w+=\S*", words[0]):
+            words.pop(0)
+        if words:
+            found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_riskfuse_takes_the_options_of_every_command(document, capsys):
+    parser = cli._parser()
+    for words in commands_of(document):
+        if words[0] == "riskfuse":
+            try:
+                parser.parse_args(words[1:])
+            except SystemExit:
+                pytest.fail(f"{shlex.join(words)}\n{capsys.readouterr().err}")
+
+
+def test_cli_page_has_a_row_for_every_command_and_is_right_about_it():
+    text = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    rows = {
+        row[0]: row[1:]
+        for row in re.findall(r"^\| `riskfuse ([a-z-]+)` \| .*? \| (yes|–) \| .*? \| (.*?) \|$", text, re.M)
+    }
+    assert tuple(rows) == COMMANDS
+    (subparsers,) = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    for name, (has_json, after) in rows.items():
+        options = [option for action in subparsers.choices[name]._actions for option in action.option_strings]
+        assert ("--json" in options) == (has_json == "yes"), name
+        assert after.startswith("goes on") == (name in cli._GO_ON), name
 
 
 def test_example_task_card_is_valid(tmp_path):

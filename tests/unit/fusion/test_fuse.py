@@ -256,6 +256,13 @@ def test_the_command_prints_the_table_and_lists_fallbacks_on_stderr(tmp_path, ca
     assert f"board_b/楼 {BROKEN}.jpg: image file is truncated" in printed.err
     assert len(_submission(tmp_path / "out" / "b-submit.txt")) == SIZES["board_a"]
     assert (tmp_path / "out" / "submit-board_b.txt").is_file()
+    assert main([*words, "--json"]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert found["submissions"]["board_a"] == str(tmp_path / "out" / "b-submit.txt")
+    assert found["fallbacks"][0]["source"] == "board_b"
+    assert found["scores"] == json.loads((tmp_path / "out" / "score.json").read_text(encoding="utf-8"))
+    assert "image file is truncated" in printed.err
     assert main([*words, "--folds", "1"]) == 2
     assert "--folds" in capsys.readouterr().err
     assert main([*words, "--label-errors", "0.5"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,9 @@ def test_build_prints_counts_and_quarantined_rows(config: Path, capsys: pytest.C
     assert "wrote" in out
     assert main(["build", str(config)]) == 0
     assert "nothing to do" in capsys.readouterr().out
+    assert main(["build", str(config), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fresh"], found["labels"]) == (False, ids)
 
 
 def test_mistakes_end_with_one_message_and_code_two(
@@ -88,3 +92,7 @@ def test_specialist_prints_counts(config: Path, tmp_path: Path, capsys: pytest.C
     assert "val:   5 rows; 1 positives, 4 negatives" in out
     assert main([*command, "--rows", "30"]) == 0
     assert "nothing to do" in capsys.readouterr().out
+    assert main([*command, "--rows", "30", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["stages"]) == list(card.stages[1:])
+    assert found["stages"]["high_risk"]["train"]["rows"] == 30

@@ -79,6 +79,12 @@ def test_report_and_exit_codes(
     assert load_task_card(CARD).text_of(IDS[0]) in page
     assert main([*command[:-2], "--out", str(tmp_path / "out"), "--fail-on", "leak"]) == 0
     assert "not done label_errors" in capsys.readouterr().out
+    assert main([*command[:-2], "--out", str(tmp_path / "out"), "--fail-on", "shortcut", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False
+    assert {"name": "shortcut", "verdict": "problem"}.items() <= next(
+        row.items() for row in found["findings"] if row["name"] == "shortcut"
+    )
 
 
 def test_mistakes_end_with_one_message_and_code_two(

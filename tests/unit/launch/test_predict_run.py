@@ -144,8 +144,12 @@ def test_quarantined_and_newly_broken_photos_of_a_data_set(settings, photo_dir, 
     assert [row["sample_id"] for row in table] == ["a/val.png", "a/good.png", "a/bad.png"]
     assert table[2]["error"] == "quarantined: empty file (0 bytes)"
     write_manifest(data, [*rows, ManifestRow("a/new.png", "a", "new.png", 4, "test", image="images/broken.png")])
-    assert main(flags(settings | {"out": tmp_path / "second"})) == 1
-    assert "a/new.png: broken photo" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main([*flags(settings | {"out": tmp_path / "second"}), "--json"]) == 1
+    shown = capsys.readouterr()
+    assert "a/new.png: broken photo" in shown.err
+    found = json.loads(shown.out)
+    assert (found["complete"], found["rows"], found["quarantined"], len(found["failed_rows"])) == (True, 4, 1, 2)
     with pytest.raises(DataError, match="no photos in split"):
         predict(PredictConfig(**settings | {"splits": ("val", "dev")}))
 

@@ -101,8 +101,19 @@ def test_all_findings_in_one_list_and_exit_code(project, capsys):
     assert main(["check", str(project.path)]) == 1
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("learning_rat", "packing", "elsewhere", "3 errors"))
+    assert main(["check", str(project.path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False
+    assert [row["level"] for row in found["findings"]] == ["error"] * 3
     project()
     assert main(["check", str(project.path)]) == 0
+
+
+def test_photo_that_cannot_be_read_is_a_finding_and_no_traceback(project):
+    (project.data / "1.png").write_bytes(b"no photo")
+    (found,) = project()
+    assert "1 photos cannot be read" in found.problem
+    assert "1.png: cannot identify image file" in found.problem
 
 
 def test_amplifier_that_would_be_dropped_frozen_or_run_changed_code(project, tiny_model, tmp_path):
