@@ -50,6 +50,7 @@ COMMANDS = (
     "fuse",
     "evaluate",
     "report",
+    "review",
     "stability",
     "run",
 )
