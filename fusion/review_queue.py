@@ -23,7 +23,15 @@ from dataset_builders.task_card import TaskCard
 from fusion.rows import Rows
 from fusion.systems import UNDECIDED
 
-__all__ = ["REVIEW_NAME", "cost_matrix", "expected_costs", "queued_for_review", "write_review_queue"]
+__all__ = [
+    "REVIEW_NAME",
+    "cost_matrix",
+    "expected_costs",
+    "queued_for_review",
+    "review_reasons",
+    "sheet_cells",
+    "write_review_queue",
+]
 
 REVIEW_NAME = "review.csv"
 BOM = b"\xef\xbb\xbf"  # without it, Excel reads the file in the system's own encoding and garbles Chinese
@@ -99,22 +107,22 @@ def write_review_queue(
     texts = pa.array([label.text for label in card.labels])
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "rank": pa.array(np.arange(1, len(at) + 1)),
-        "source": _cells(rows.table["source"].take(pa.array(at))),
-        "name": _cells(rows.table["name"].take(pa.array(at))),
-        "decided": _cells(texts.take(pa.array(np.where(unread, fallback, decided)))),
-        "prediction_set": _cells(_joined(sets & ~unread[:, None], texts)),
+        "source": sheet_cells(rows.table["source"].take(pa.array(at))),
+        "name": sheet_cells(rows.table["name"].take(pa.array(at))),
+        "decided": sheet_cells(texts.take(pa.array(np.where(unread, fallback, decided)))),
+        "prediction_set": sheet_cells(_joined(sets & ~unread[:, None], texts)),
     }
     columns |= {f"p_{label}": _figures(np.exp(logps_NK[at, k])) for k, label in enumerate(card.label_ids)}
     columns |= {f"{stage}_confidence": _figures(values[at]) for stage, values in confidences.items()}
     columns["expected_cost"] = _figures(cost)
     target_K = np.isin(card.label_ids, [label for s in card.specialists for label in s.targets])
-    reasons = _reasons(decided, sets, target_K, texts)
+    reasons = review_reasons(decided, sets, target_K, texts)
     unread_why = pc.binary_join_element_wise("not read", rows.base_errors.take(pa.array(at)), ": ")
-    columns["reason"] = _cells(pc.if_else(pa.array(unread), unread_why, reasons))
+    columns["reason"] = sheet_cells(pc.if_else(pa.array(unread), unread_why, reasons))
     _write(out / REVIEW_NAME, pa.table(columns))
 
 
-def _reasons(decided_N: Ints, sets_NK: Bools, target_K: Bools, texts: pa.Array) -> pa.Array:
+def review_reasons(decided_N: Ints, sets_NK: Bools, target_K: Bools, texts: pa.Array) -> pa.Array:
     """Why each photo is in the queue; the first that applies."""
     index = np.arange(len(decided_N))
     missed_NK = sets_NK & target_K
@@ -146,7 +154,7 @@ def _figures(values_N: Floats) -> pa.Array:
     return pa.array(np.round(values_N, DIGITS), mask=np.isnan(values_N))
 
 
-def _cells(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def sheet_cells(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Text on one line, with an apostrophe before what a spreadsheet would take for a formula."""
     flat = pc.replace_substring_regex(values, BREAKS, " ")
     marked = pc.binary_join_element_wise("'", flat, "")

@@ -52,12 +52,13 @@ COMMANDS = (
     "fuse",
     "evaluate",
     "report",
+    "review",
     "stability",
     "run",
 )
 
 # They keep what is done when they are interrupted; the others begin anew, and leave nothing that passes for complete.
-_GO_ON = frozenset({"scenes", "augment", "train", "predict", "out-of-fold", "stability", "run"})
+_GO_ON = frozenset({"scenes", "augment", "train", "predict", "out-of-fold", "review", "stability", "run"})
 
 
 def _parser() -> argparse.ArgumentParser:

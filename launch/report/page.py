@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from launch.report.report import Report
 
-__all__ = ["render_page"]
+__all__ = ["bilingual", "render_page", "template_environment"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,7 +31,7 @@ def render_page(report: Report) -> str:
     """
     from markupsafe import Markup
 
-    environment = _environment()
+    environment = template_environment(TEMPLATES)
     script = Markup(environment.get_template("script.js.jinja").render())  # the page's own, with nothing filled in
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template("page.html.jinja").render(
@@ -45,11 +45,12 @@ def render_page(report: Report) -> str:
     )
 
 
-def _environment() -> Environment:
+def template_environment(templates: Path) -> Environment:
+    """Templates of a directory: everything is escaped; filters show numbers and names, ``t`` both languages."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(templates),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

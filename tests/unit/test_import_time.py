@@ -9,7 +9,18 @@ import pytest
 
 from launch.cli import COMMANDS
 
-HEAVY = ("torch", "ray", "transformers", "llamafactory", "deepspeed", "peft", "albumentations", "sklearn", "matplotlib")
+HEAVY = (
+    "torch",
+    "ray",
+    "transformers",
+    "llamafactory",
+    "deepspeed",
+    "peft",
+    "albumentations",
+    "sklearn",
+    "matplotlib",
+    "gradio",
+)
 PROBE = f"""
 import sys
 from launch.cli import main
