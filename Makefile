@@ -27,9 +27,9 @@ board: env ## the same on the whole board of 3,366 scenes: about two hours on 2 
 example-elpv: env ## the same on 2,624 real photos of solar cells
 	$(BIN)/riskfuse run recipes/tiny/elpv.yaml
 
-test: env ## every test that runs on a CPU: the quick ones side by side, then those that start processes of their own
+test: env ## every test that runs on a CPU: the quick ones, then those that start processes of their own, two at a time
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest -m "slow and not gpu and not long"
+	$(BIN)/python -m pytest -m "slow and not gpu and not long" -n 2 --dist loadfile
 
 check: env ## lint, format, types, import rules
 	$(BIN)/ruff check .
