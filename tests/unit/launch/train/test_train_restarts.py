@@ -48,6 +48,7 @@ def test_what_fails_before_its_first_step_is_not_repeated(undisturbed, tmp_path)
     assert "not started again" in done.stderr
 
 
+@pytest.mark.long
 def test_ray_gives_the_bytes_of_torchrun_also_after_a_lost_process(undisturbed, tmp_path):
     out = tmp_path / "on_ray"
     command = train_command(undisturbed, f"output_dir={out}", "--processes", 2, "--ray", "local")
