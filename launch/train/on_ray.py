@@ -48,13 +48,15 @@ def train_on_ray(config: TrainConfig, address: str, say: Callable[[str], None]) 
         check_training(recipe, config.recipe)
     processes = config.processes or 1
     notes = output_dir.resolve().with_name(f".{output_dir.name}.ray")  # Ray Train's own, of no use afterwards
-    with ray_cluster(address, cpus=processes):
-        import ray
+    try:
+        with ray_cluster(address, cpus=processes):
+            import ray
 
-        gpu = ray.cluster_resources().get("GPU", 0) > 0
-        say(f"{processes} processes on the Ray cluster at {address}, {'a GPU' if gpu else 'a CPU'} each")
-        _fit(config, processes, gpu=gpu, environment=_environment(recipe, processes, gpu=gpu), notes=notes)
-    shutil.rmtree(notes, ignore_errors=True)
+            gpu = ray.cluster_resources().get("GPU", 0) > 0
+            say(f"{processes} processes on the Ray cluster at {address}, {'a GPU' if gpu else 'a CPU'} each")
+            _fit(config, processes, gpu=gpu, environment=_environment(recipe, processes, gpu=gpu), notes=notes)
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
     return 0
 
 
