@@ -24,6 +24,7 @@ SMALL = {
     "plan_memory.py": ["--arms", "1"],
     "predict_chaos.py": ["--trials", "3", "--photos", "40"],
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
+    "stacking.py": ["--resamples", "20"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
 }
 
@@ -65,7 +66,10 @@ def test_every_benchmark_is_run():
     assert set(SMALL) == {path.name for path in Path("benchmarks").glob("*.py")}
 
 
-@pytest.mark.parametrize("name", sorted(set(SMALL) - {"augmentation.py", "second_look.py", "predict_chaos.py"}))
+OWN_TESTS = {"augmentation.py", "predict_chaos.py", "second_look.py", "stacking.py"}
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - OWN_TESTS))
 def test_last_line_is_one_json_object_with_ratios(name):
     result = run_benchmark(name, *SMALL[name])
     assert all(ratio > 0 for ratio in result.get("ratios", {}).values())
@@ -118,6 +122,20 @@ def test_second_look_wants_labelled_photos(tmp_path, card):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 1
     assert "decisions.parquet: has no photos of source board_c" in done.stderr
+
+
+def test_fusion_and_a_free_combination_are_compared(tmp_path, card, monkeypatch):
+    monkeypatch.syspath_prepend(Path("tests/unit/launch/report").resolve())
+    from report_data import make_run
+
+    make_run(tmp_path, card, specialists=card.stages[1:], out_of_fold=True, trained=False)
+    places = ["--data", tmp_path / "data", "--predictions", tmp_path / "predictions"]
+    result = run_benchmark("stacking.py", *places, *SMALL["stacking.py"])
+    # Both see the same simulated answers, of which the specialists' are the better ones.
+    scores = {name: found["score"] for name, found in result["systems"].items()}
+    assert min(scores["fused_argmax"], scores["stacked_argmax"]) > scores["base_argmax"]
+    gain = result["differences"]["stacked_rule - fused_rule"]
+    assert gain["score"] == pytest.approx(scores["stacked_rule"] - scores["fused_rule"])
 
 
 def test_arms_of_augmentation_are_trained_and_scored(board, tmp_path):
