@@ -12,6 +12,7 @@ from launch.predict.fingerprint import adapter_files, fingerprint, library_versi
 from launch.predict.model import ModelSpec
 from launch.predict.parts import PartHeader
 from launch.predict.rows import PhotoRow, rows_from_dataset, rows_from_list
+from launch.predict.scorer import COMPUTATION
 from launch.predict.worker import ScoringJob
 from launch.recipe import TrainingRecipe, load_recipe
 from launch.training import has_gpu
@@ -81,6 +82,7 @@ def part_header(config: PredictConfig, job: ScoringJob) -> PartHeader:
         "batch_size": config.batch_size,
         "shard_size": config.shard_size,
         "versions": library_versions(),
+        "computation": COMPUTATION,
     }
     if config.views != "none":  # without, predictions of earlier versions stay valid
         components["views"] = config.views
