@@ -33,9 +33,9 @@ WARM_UP_PHOTOS = 4
 LIMIT_PHOTOS = 8  # generating to the limit is slow, and takes the same time for every photo
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(description: str | None = __doc__) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=Path, default=Path("recipes/tiny/base.yaml"))
     parser.add_argument("--task", type=Path, default=Path("recipes/tasks/corridor.yaml"))
     parser.add_argument("--data", type=Path, help="data set directory; noise photos of 168 x 168 without it")

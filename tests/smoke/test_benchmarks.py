@@ -23,6 +23,7 @@ SMALL = {
     "second_look.py": ["--resamples", "20"],
     "plan_memory.py": ["--arms", "1"],
     "predict_chaos.py": ["--trials", "3", "--photos", "40"],
+    "predict_steps.py": ["--photos", "4", "--repeats", "1"],
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
     "stacking.py": ["--resamples", "20"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
