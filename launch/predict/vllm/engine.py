@@ -101,7 +101,7 @@ def check_model(spec: ModelSpec) -> None:
         )
     if changes := [key for key in _CHANGES if spec.preprocessing.get(key)]:
         raise ConfigError(
-            f"the recipe's {', '.join(changes)} changes the model while LLaMA-Factory loads it, and vLLM would not; use "
+            f"the recipe's {', '.join(changes)} changes the model while LLaMA-Factory loads it, vLLM would not; use "
             "--engine ray or local"
         )
     check_base(spec.model, spec.adapter)
