@@ -24,7 +24,7 @@ class Scripted:
     """Answers chat completions by a function of their number, from 0; number 0 is the grey test photo."""
 
     def __init__(self, script) -> None:
-        self._script, self.asked, self.bodies = script, 0, []
+        self._script, self.asked, self.bodies, self.authorization = script, 0, [], None
 
     def answer(self, path, body):
         if path == "/v1/models":
@@ -62,9 +62,7 @@ def test_absent_server(settings):
 
 
 def test_unknown_model(ask):
-    with pytest.raises(
-        ConfigError, match=r"(?s)HTTP 404: no such model.*--endpoint-model.*it has the models tiny, large"
-    ):
+    with pytest.raises(ConfigError, match=r"HTTP 404: no such model.*--endpoint-model.* models tiny, large"):
         ask(refuse(404, "no such model"))
 
 
@@ -79,16 +77,15 @@ def test_key_is_sent_and_kept_nowhere(ask, settings, monkeypatch, capsys):
     with pytest.raises(ConfigError, match="NO_KEY: is not set"):
         ask(lambda _: None, api_key_env="NO_KEY")
     monkeypatch.setenv("MY_KEY", "sesame")
-    heard = []
-    monkeypatch.setattr(Scripted, "heard", heard, raising=False)
-    report, _ = ask(lambda _: None, api_key_env="MY_KEY")
+    report, server = ask(lambda _: None, api_key_env="MY_KEY")
     assert report.complete
+    assert server.authorization == "Bearer sesame"
     assert all(b"sesame" not in path.read_bytes() for path in settings["out"].iterdir())
     assert "sesame" not in "".join(capsys.readouterr())
 
 
 def test_no_log_probabilities(ask):
-    with pytest.raises(ConfigError, match="hold no log-probabilities.*such as vLLM, or --engine local or ray"):
+    with pytest.raises(ConfigError, match=r"hold no log-probabilities.*such as vLLM, or --engine local or ray"):
         ask(lambda _: {"choices": [{"message": {"content": "1"}, "logprobs": None}]})
 
 
@@ -98,7 +95,7 @@ def test_no_json(ask):
 
 
 def test_redirects_are_not_followed(ask):
-    with pytest.raises(ConfigError, match="HTTP 307.*another address; name that one as --endpoint"):
+    with pytest.raises(ConfigError, match=r"HTTP 307.*another address; name that one as --endpoint"):
         ask(refuse(307, "over there", Location="http://127.0.0.1:9/"))
 
 

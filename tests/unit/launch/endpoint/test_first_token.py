@@ -45,7 +45,5 @@ def test_a_shared_token_is_refused_unless_next_to_nothing_is_on_it():
 
 
 def test_nothing_is_invented_where_no_answer_is_named():
-    with pytest.raises(
-        NoAnswerError, match=r"2 most probable tokens; the first of them is 'sorry' with probability 0.80"
-    ):
+    with pytest.raises(NoAnswerError, match=r"2 most probable tokens; .* is 'sorry' with probability 0.80"):
         read([("maybe", 0.1), ("sorry", 0.8)], "yes", "no")
