@@ -21,7 +21,16 @@ from launch.predict.vllm.server import run_server
 from launch.predict.worker import ShardResult
 from launch.safetensors_header import tensor_names
 
-__all__ = ["BASE_NAME", "VllmServerSpec", "adapted_name", "check_model", "score_on_vllm", "vllm_versions"]
+__all__ = [
+    "LOG_NAME",
+    "VllmServerSpec",
+    "adapted_name",
+    "check_model",
+    "score_on_vllm",
+    "serve_command",
+    "server_environment",
+    "vllm_versions",
+]
 
 BASE_NAME, ADAPTED_NAME = "riskfuse-base", "riskfuse"
 LOG_NAME = "vllm.log"
@@ -138,6 +147,17 @@ def serve_command(spec: ModelSpec, server: VllmServerSpec) -> list[str]:
     return [*words, *server.extra]
 
 
+def server_environment(spec: ModelSpec) -> dict[str, str]:
+    """Environment variables that the server gets beside the caller's own."""
+    found = {"VLLM_NO_USAGE_STATS": "1"}
+    if Path(spec.model).is_dir():
+        found["HF_HUB_OFFLINE"] = "1"
+    if spec.device == "cpu":
+        # GiB: thousands of tokens, where vLLM's own default takes half the memory.
+        found["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")
+    return found
+
+
 def score_on_vllm(
     spec: ModelSpec, server: VllmServerSpec, job: EndpointJob, shards: Sequence[Shard]
 ) -> Iterator[ShardResult]:
@@ -150,11 +170,6 @@ def score_on_vllm(
     check_model(spec)
     command = serve_command(spec, server)
     print(f"predict: vLLM loads the model, log in {server.log}: {shlex.join(command)}", file=sys.stderr, flush=True)
-    environment = {"VLLM_NO_USAGE_STATS": "1"}
-    if Path(spec.model).is_dir():
-        environment["HF_HUB_OFFLINE"] = "1"
-    if spec.device == "cpu":
-        # GiB: thousands of tokens, where vLLM's own default takes half the memory.
-        environment["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")
+    environment = server_environment(spec)
     with run_server(command, environment=environment, log=server.log, wait_s=server.wait_s) as running:
         yield from score_at_endpoint(replace(job, url=running.url, api_key=running.api_key), shards)

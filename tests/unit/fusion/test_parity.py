@@ -65,7 +65,7 @@ def test_a_photo_that_one_side_failed_on_is_never_within_bounds(tmp_path):
 
 def test_what_cannot_be_compared(tmp_path):
     first = directory(tmp_path, "first", [0.1])
-    with pytest.raises(DataError, match="has the answers red, green, .* compare predictions of one stage"):
+    with pytest.raises(DataError, match=r"has the answers red, green, .* compare predictions of one stage"):
         measure_parity(first, directory(tmp_path, "second", [0.1], answers=("red", "blue")))
     with pytest.raises(DataError, match="no photo in common"):
         measure_parity(first, directory(tmp_path, "third", [0.1], ids=["b/0"]))

@@ -38,7 +38,7 @@ def server(extra: tuple[str, ...] = ()) -> VllmServerSpec:
 
 
 def test_an_environment_without_vllm(tmp_path):
-    with pytest.raises(ConfigError, match="has no vLLM. It needs an environment of its own"):
+    with pytest.raises(ConfigError, match=r"has no vLLM. It needs an environment of its own"):
         vllm_versions(Path(sys.executable))
     with pytest.raises(ConfigError, match="cannot be run"):
         vllm_versions(tmp_path / "python")
@@ -56,7 +56,7 @@ def test_adapters_that_reach_beyond_the_language_model(adapter, tensors, what):
 
 def test_models_with_code_of_their_own(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "a.B"}}), encoding="utf-8")
-    with pytest.raises(ConfigError, match="class of its own .*--engine ray or local"):
+    with pytest.raises(ConfigError, match=r"class of its own .*--engine ray or local"):
         check_model(spec(model=str(tmp_path)))
 
 
