@@ -25,6 +25,7 @@ CONNECT_S, ANSWER_S = 10.0, 300.0
 MESSAGE_LENGTH = 300
 
 _BUSY = frozenset({408, 425, 429, 502, 503, 504})
+_REFUSED = frozenset({400, 413, 415, 422})  # this request; all others speak of the server or the account
 _NOT_ALLOWED = frozenset({401, 403})
 _NOT_THERE = frozenset({404, 405})
 
@@ -83,7 +84,8 @@ class EndpointClient:
 
         Raises:
             RefusedError: The server refuses the request (400, 413, 415, 422), or fails on it again and again (500).
-            ConfigError: It refuses the key, knows no such model or address, or answers something else than JSON.
+            ConfigError: It refuses the key, knows no such model or address, answers something else than JSON, or with
+                another status.
             StepError: It cannot be reached, or is too busy, for about a minute.
         """
         try:
@@ -129,7 +131,7 @@ def _final(status: int, trouble: str) -> Exception:
         return ConfigError(f"{trouble}; name the environment variable that holds the right key by --api-key-env")
     if 300 <= status < 400:
         return ConfigError(f"{trouble}: it points to another address; name that one as --endpoint")
-    return RefusedError(trouble)
+    return RefusedError(trouble) if status in _REFUSED else ConfigError(trouble)
 
 
 def _retry_after_s(response: httpx.Response) -> float:

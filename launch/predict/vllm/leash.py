@@ -3,7 +3,7 @@
 The other end of standard input is a pipe that the caller holds and never writes to. The operating system closes it
 whenever the caller ends, killed by SIGKILL too, so that a server never outlives it.
 
-    python -m launch.predict.vllm.leash COMMAND …
+    python launch/predict/vllm/leash.py COMMAND …
 
 It must be the first process of its own session, since it ends the whole group.
 """

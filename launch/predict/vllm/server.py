@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dataset_builders.errors import StepError
 from launch.pipeline.processes import log_tail
-from launch.predict.vllm.leash import PATIENCE_S
+from launch.predict.vllm import leash
 
 __all__ = ["HOST", "RunningServer", "run_server"]
 
@@ -57,7 +57,8 @@ def run_server(
     import httpx
 
     port, key = _free_port(), secrets.token_urlsafe(24)
-    words = [sys.executable, "-m", "launch.predict.vllm.leash", *command, "--host", HOST, "--port", str(port)]
+    # By its file: the module's package would bring libraries that a process which only waits does not need.
+    words = [sys.executable, "-I", leash.__file__, *command, "--host", HOST, "--port", str(port)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -87,7 +88,7 @@ def run_server(
     finally:
         process.stdin.close()
         try:
-            process.wait(PATIENCE_S + 10)
+            process.wait(leash.PATIENCE_S + 10)
         except subprocess.TimeoutExpired:  # the leash itself hangs
             process.kill()
             process.wait()

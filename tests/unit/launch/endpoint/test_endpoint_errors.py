@@ -1,5 +1,9 @@
 """Servers that are absent, busy, choosy or of another kind: one message each, and nothing invented."""
 
+import signal
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
@@ -171,6 +175,49 @@ def test_a_photo_without_any_answer_among_the_tokens_is_a_failed_row(ask):
 def test_upper_bounds_are_counted(ask, capsys):
     ask(lambda _: answering(("1", -0.1), ("2", -3.0), ("3", -4.0), ("4", -5.0)))
     assert "predict: 13 log-probabilities are upper bounds" in capsys.readouterr().err
+
+
+def test_another_status_ends_the_run(ask):
+    with pytest.raises(ConfigError, match="HTTP 402: no credit"):
+        ask(refuse(402, "no credit", 3))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_at_once_and_the_same_command_goes_on(settings):
+    """While a request hangs that the server would answer in a minute."""
+    hanging = threading.Event()
+
+    def script(number: int) -> None:
+        if number == 9:
+            hanging.wait(60)
+
+    server = Scripted(script)
+    words = ["predict", "--endpoint-model", "tiny", "--in-flight", "1"]
+    for name, value in settings.items():
+        words += ["--" + {"photo_list": "list"}.get(name, name).replace("_", "-"), str(value)]
+    with serve(server) as url:
+        words += ["--endpoint", url]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "launch.cli", *words],
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        while server.asked < 10:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+        hanging.set()
+        assert process.returncode == 130, said
+        assert "Traceback" not in said
+        assert (
+            said.strip().splitlines()[-1].startswith("riskfuse predict: interrupted; what is done is kept, go on with:")
+        )
+        assert not list(settings["out"].glob("*.json"))
+        before = server.asked
+        assert main(words) == 0
+        assert server.asked <= before + 1 + 12
 
 
 @pytest.mark.parametrize(
