@@ -45,6 +45,7 @@ COMMANDS = (
     "plan",
     "train",
     "predict",
+    "parity",
     "explain",
     "out-of-fold",
     "verify",

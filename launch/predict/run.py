@@ -10,13 +10,15 @@ from pathlib import Path
 from dataset_builders.errors import FingerprintMismatch, StepError
 from dataset_builders.files import content_hash, remove_unfinished, write_json
 from launch.predict.config import PredictConfig
+from launch.predict.endpoint.scorer import score_at_endpoint
 from launch.predict.engines import score_locally, score_on_ray
 from launch.predict.fingerprint import differences
 from launch.predict.metrics import MetricsFile
 from launch.predict.parts import PartHeader, ShardScores, part_path, read_failures, read_header, write_part
-from launch.predict.plan import part_header, photo_rows, scoring_job
+from launch.predict.plan import endpoint_job, part_header, photo_rows, scoring_job, vllm_server_spec
 from launch.predict.progress import PhotoProgress
 from launch.predict.rows import Shard, cut_shards
+from launch.predict.vllm.engine import score_on_vllm
 from launch.predict.worker import ScoringJob, ShardResult
 
 __all__ = ["MARKER_NAME", "PredictReport", "predict"]
@@ -61,7 +63,8 @@ def predict(config: PredictConfig) -> PredictReport:
         ConfigError: Recipe, task card, model or adapter are missing or impossible.
         DataError: The data set, list or a part file is not what it must be.
         FingerprintMismatch: ``out`` holds predictions of another configuration or list.
-        StepError: Ray workers died again and again, or a part file cannot be written.
+        StepError: Ray workers died again and again, an endpoint or vLLM stopped answering, or a part file cannot be
+            written.
     """
     job = scoring_job(config)
     header = part_header(config, job)
@@ -149,6 +152,10 @@ def _engine(
 ) -> Iterator[ShardResult]:
     if config.engine == "local":
         return score_locally(job, todo)
+    if config.engine == "endpoint":
+        return score_at_endpoint(endpoint_job(config), todo)
+    if config.engine == "vllm":
+        return score_on_vllm(job.spec, vllm_server_spec(config, job.spec), endpoint_job(config), todo)
     return score_on_ray(job, todo, workers=config.workers, address=config.address, on_death=metrics.count_death)
 
 

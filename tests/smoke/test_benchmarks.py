@@ -1,6 +1,7 @@
 """Benchmarks run, and end with one JSON object; what they measure is not judged here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ SMALL = {
     "plan_memory.py": ["--arms", "1"],
     "predict_chaos.py": ["--trials", "3", "--photos", "40"],
     "predict_steps.py": ["--photos", "4", "--repeats", "1"],
+    "predict_vs_vllm.py": ["--photos", "4", "--repeats", "1", "--cores", "1"],
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
     "stacking.py": ["--resamples", "20"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
@@ -67,7 +69,7 @@ def test_every_benchmark_is_run():
     assert set(SMALL) == {path.name for path in Path("benchmarks").glob("*.py")}
 
 
-OWN_TESTS = {"augmentation.py", "predict_chaos.py", "second_look.py", "stacking.py"}
+OWN_TESTS = {"augmentation.py", "predict_chaos.py", "predict_vs_vllm.py", "second_look.py", "stacking.py"}
 
 
 @pytest.mark.parametrize("name", sorted(set(SMALL) - OWN_TESTS))
@@ -80,6 +82,28 @@ def test_last_line_is_one_json_object_with_ratios(name):
 def test_deaths_at_random_points_change_no_byte():
     result = run_benchmark("predict_chaos.py", *SMALL["predict_chaos.py"])
     assert result["byte_identical"] == result["trials"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [((), "by --vllm-python"), (("--vllm-python", sys.executable), "no vLLM")]
+)
+def test_without_vllm_nothing_is_measured_and_it_says_so(words, message):
+    command = [sys.executable, "benchmarks/predict_vs_vllm.py", *SMALL["predict_vs_vllm.py"], *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 2
+    assert "nothing was measured" in done.stderr
+    assert message in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.skipif("VLLM_PYTHON" not in os.environ, reason="VLLM_PYTHON names no Python with vLLM")
+def test_vllm_says_what_the_scorer_says():
+    words = ["--vllm-python", os.environ["VLLM_PYTHON"], *SMALL["predict_vs_vllm.py"]]
+    result = run_benchmark("predict_vs_vllm.py", *words)
+    assert all(ratio > 0 for ratio in result["ratios"].values())
+    assert result["parity_with_scorer"]["vllm_whole"]["photos"] == 4
+    assert result["parity_with_scorer"]["vllm_whole"]["max_difference_of_logps"] < 1e-3
 
 
 def write_decisions_by_hand(out: Path, card: TaskCard, found: float) -> Path:
