@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import netrc
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ _WITHOUT_KEY = {"WANDB_MODE": {"offline", "disabled", "dryrun"}, "SWANLAB_MODE":
 _OTHERWISE = "or set report_to: tensorboard, which needs no account and no network."
 
 
-def trackers_of(recipe: dict[str, Any]) -> list[str]:
+def trackers_of(recipe: Mapping[str, Any]) -> list[str]:
     """Names under ``report_to``, without ``none``; a recipe without the key reports to nobody."""
     value = recipe.get("report_to") or []
     names = [value] if isinstance(value, str) else [str(name) for name in value]
@@ -61,7 +62,7 @@ def _usable(where: str, name: str, *, has_key: bool = False) -> list[Finding]:
     if has_key or name not in _KEYS or os.environ.get(mode, "").lower() in _WITHOUT_KEY[mode] or _KEYS[name]():
         return []
     remedy = f"Run `{name} login`, set {name.upper()}_API_KEY, set {mode}=offline to keep the curves here, {_OTHERWISE}"
-    return [error(where, f"{name} finds no key of an account, and training would stop to ask for one", remedy)]
+    return [error(where, f"{name} finds no key of an account, and training would stop", remedy)]
 
 
 def _has_wandb_key() -> bool:
