@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_builders.errors import ConfigError
+from launch.tracking import TENSORBOARD
 
 __all__ = [
     "TrainingState",
@@ -73,6 +74,9 @@ def training_environment(recipe: dict[str, Any], processes: int | None) -> dict[
         # same training gives the same bytes.
         "PYTHONHASHSEED": "0",
     }
+    if recipe.get("output_dir") and "TENSORBOARD_LOGGING_DIR" not in os.environ:
+        # Read by the trainer when it reports to TensorBoard; by itself it makes a new directory at every restart.
+        environment["TENSORBOARD_LOGGING_DIR"] = (Path(str(recipe["output_dir"])) / TENSORBOARD).as_posix()
     if Path(str(recipe.get("model_name_or_path"))).is_dir():
         environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if processes is None and recipe.get("deepspeed") and not has_gpu():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dataset_builders.task_card import load_task_card
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, help="task card")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (default 2000)")
+    parser.add_argument("--tensorboard", metavar="DIR", help="write the scores there for TensorBoard too")
     parser.add_argument("--seed", type=int, default=0, help="seed of the resamples (default 0)")
 
 
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from dataset_builders.errors import ConfigError
     from fusion.evaluate import evaluate
     from fusion.score_table import format_differences, format_systems
+    from launch.tracking import write_scores
 
     if args.resamples < 2:
         raise ConfigError(f"--resamples must be at least 2, got {args.resamples}")
@@ -44,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{labels}: one file is too few; give a submission and the labelled list")
     card = load_task_card(args.task)
     scores = evaluate(submissions, labels, card, resamples=args.resamples, seed=args.seed)
+    if args.tensorboard:
+        write_scores(Path(args.tensorboard), {Path(labels).stem: scores})
     if args.json:
         print(json.dumps({"task": card.task, **scores}, ensure_ascii=False))
     else:

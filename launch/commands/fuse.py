@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from dataset_builders.errors import ConfigError
 from dataset_builders.task_card import TaskCard, load_task_card
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     from fusion.fit import FitSettings
     from fusion.fuse import fuse
+    from launch.tracking import TENSORBOARD, write_scores
 
     try:
         settings = FitSettings(
@@ -108,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
         submit_source=args.submit_source,
         settings=settings,
     )
+    parts = {"validation": result.scores["validation"], **result.scores["test"]}
+    write_scores(Path(args.out) / TENSORBOARD, parts, result.scores["review"])
     if args.json:
         submissions = {source: path.as_posix() for source, path in result.submissions.items()}
         fallbacks = [asdict(fallback) for fallback in result.fallbacks]

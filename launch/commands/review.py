@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--export", type=Path, metavar="FILE", help="write the reviewers' labels as name<TAB>label, and end"
     )
+    parser.add_argument(
+        "--rest",
+        type=Path,
+        metavar="FILE",
+        help="with --export: write the names of the other photos, the new test list",
+    )
     parser.add_argument("--agreement", action="store_true", help="print how far the reviewers agree, and end")
 
 
@@ -45,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
     files = find_run(args.run_dir, task=args.task, data=args.data)
     directory = files.run / DIRECTORY
+    if args.rest is not None and args.export is None:
+        raise ConfigError("--rest lists what --export does not write; give both")
     if args.export is not None or args.agreement:
         return _export(files, directory, args)
     if not 0 <= args.port <= 65535:
@@ -68,7 +76,7 @@ def _export(files: RunFiles, directory: Path, args: argparse.Namespace) -> int:
     from launch.review.agreement import format_agreement, measure_agreement
     from launch.review.queue import sources_of
     from launch.review.store import read_all
-    from launch.review.votes import collect_votes, conflicts_path, export_labels
+    from launch.review.votes import collect_votes, conflicts_path, export_labels, write_rest
 
     reviewers, photos = read_all(directory), sources_of(files)
     for found in reviewers:
@@ -87,6 +95,8 @@ def _export(files: RunFiles, directory: Path, args: argparse.Namespace) -> int:
         return 0
     done = export_labels(args.export, files.card, source, votes, photos)
     print(f"wrote {args.export}: {len(done.labels)} photos of {source}, {done.outvoted} of them against a minority")
+    if args.rest is not None:
+        print(f"wrote {args.rest}: {write_rest(args.rest, done, photos)} photos of {source} that are not in it")
     if not done.conflicts:
         return 0
     print(f"{len(done.conflicts)} photos are not exported, see {conflicts_path(args.export)}:", file=sys.stderr)

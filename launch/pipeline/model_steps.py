@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,6 +65,7 @@ def training_step(
     processes: int | None,
     inputs: Sequence[Path],
     check: bool = True,
+    curves: Path | None = None,
     begin: Callable[[], None] | None = None,
 ) -> Step:
     """The training of a resolved recipe by the plain ``llamafactory-cli train``.
@@ -76,12 +78,15 @@ def training_step(
         processes: Training processes; None leaves the choice to LLaMA-Factory.
         inputs: Files of the data set; the base model and the DeepSpeed file are added.
         check: Let ``riskfuse check`` look at the recipe first.
+        curves: Directory of TensorBoard's curves; one in the output directory when None.
         begin: Called before the training starts.
     """
     output_dir = Path(recipe["output_dir"])
 
     def commands() -> list[Command]:
         environment = training_environment(recipe, processes)
+        if curves is not None:
+            environment["TENSORBOARD_LOGGING_DIR"] = curves.as_posix()
         shown = [f"{key}={environment[key]}" for key in _SHOWN if key in environment]
         words = [*shown, "llamafactory-cli", "train", str(path)]
         train = Command(tuple(training_command(path)), " ".join(words), environment)
@@ -92,6 +97,8 @@ def training_step(
             begin()
         for checkpoint in remove_broken_checkpoints(output_dir):
             print(f"  {checkpoint} was half written when the run was interrupted; removed")
+        if curves is not None and not any(output_dir.glob("checkpoint-*")):
+            shutil.rmtree(curves, ignore_errors=True)  # of a training that is made anew
 
     return Step(
         name=name,

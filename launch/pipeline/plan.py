@@ -26,6 +26,7 @@ from launch.pipeline.model_steps import (
 from launch.pipeline.step import Command, Step
 from launch.plan.profiles import load_profile
 from launch.recipe import load_recipe
+from launch.tracking import TENSORBOARD
 
 __all__ = ["FUSION", "REPORT_NAME", "plan_steps", "resolve_recipe", "stages_of", "training_data", "write_recipes"]
 
@@ -183,6 +184,7 @@ def _train(config: PipelineConfig, data: BuildConfig, name: str, files: list[Pat
         task=config.task,
         processes=config.training.processes,
         inputs=(data.out / "build.json", *files),
+        curves=config.runs_dir / TENSORBOARD / name,
     )
 
 

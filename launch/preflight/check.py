@@ -34,10 +34,11 @@ def check_recipe(
     from launch.preflight.arguments import check_arguments
     from launch.preflight.datasets import load_datasets
     from launch.preflight.length import check_length
+    from launch.preflight.tracking import check_tracking
 
     recipe = load_recipe(path)
     card = load_task_card(task) if task is not None else None
-    findings = check_arguments(recipe) + check_amplifier(recipe)
+    findings = check_arguments(recipe) + check_tracking(recipe) + check_amplifier(recipe)
     template_findings = check_template(recipe)
     findings += template_findings
     datasets, found = load_datasets(recipe)

@@ -14,7 +14,7 @@ from dataset_builders.files import write_text
 from dataset_builders.task_card import TaskCard
 from launch.review.store import ReviewerDecisions
 
-__all__ = ["Conflict", "Export", "collect_votes", "conflicts_path", "export_labels"]
+__all__ = ["Conflict", "Export", "collect_votes", "conflicts_path", "export_labels", "write_rest"]
 
 BREAKING = ("\t", "\n", "\r")  # no field of a label list can hold them
 MARK = "\ufeff"  # a name that begins with it would lose it as the file's byte order mark
@@ -136,11 +136,39 @@ def export_labels(
     return Export(source, labels, outvoted, tuple(conflicts))
 
 
+def write_rest(out: Path, done: Export, photos: Mapping[str, tuple[str, str]]) -> int:
+    """Write the names that were not exported, one a line: the test list for a training on the exported ones.
+
+    Args:
+        out: The list.
+        done: What was exported.
+        photos: Source and name by sample id, in the order of the test list.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        DataError: A name cannot stand in a list.
+    """
+    names = [name for source, name in photos.values() if source == done.source and name not in done.labels]
+    if strange := [name for name in names if not _listable(name)]:
+        shown = ", ".join(map(repr, strange[:5]))
+        raise DataError(
+            f"{out}: {len(strange)} names cannot stand in a list: {shown}; rename these photos and run again"
+        )
+    write_text(out, "".join(f"{name}\n" for name in names))
+    return len(names)
+
+
+def _listable(name: str) -> bool:
+    return name == name.strip() and not name.startswith(MARK) and not any(sign in name for sign in BREAKING)
+
+
 def _objection(name: str, label: str, count: int, given: Sequence[str], card: TaskCard) -> str:
     """Why a photo cannot be exported; empty when it can."""
     if strange := sorted(set(given) - set(card.label_ids)):
         return f"the task card has no label {', '.join(strange)}"
-    if name != name.strip() or name.startswith(MARK) or any(sign in name for sign in BREAKING):
+    if not _listable(name):
         return "the name cannot stand in a label list"
     if 2 * count > len(given):
         return ""

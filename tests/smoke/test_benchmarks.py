@@ -21,6 +21,7 @@ SMALL = {
     "augment_vs_loop.py": ["--photos", "64", "--side", "112", "--repeats", "1", "--cores", "2"],
     "augmentation.py": ["--arms", "none", "--seeds", "1", "--resamples", "5", "--override", "max_steps=1"],
     "fuse_million.py": ["--rows", "500", "--validation", "300", "--shard-size", "128", "--repeats", "1"],
+    "report_large.py": ["--photos", "200", "--validation", "300", "--steps", "3"],
     "second_look.py": ["--resamples", "20"],
     "plan_memory.py": ["--arms", "1"],
     "predict_chaos.py": ["--trials", "3", "--photos", "40"],

@@ -92,6 +92,15 @@ def test_report_shows_what_was_submitted_and_how_stages_were_trained(finished):
         assert words in page
 
 
+def test_tensorboard_shows_curves_and_scores_of_the_run(finished):
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    events = EventMultiplexer().AddRunsFromDirectory(str(finished.directory / "runs")).Reload()
+    for stage in ("base", "high_risk"):
+        assert "eval/loss" in events.GetAccumulator(f"smoke/tensorboard/{stage}").Tags()["scalars"]
+    assert "validation/score" in events.GetAccumulator("smoke/fusion/tensorboard/fused_rule").Tags()["tensors"]
+
+
 def test_killed_training_went_on_from_its_checkpoint(finished):
     assert "Resuming training from" in finished.log("train_base")
     assert "NPROC_PER_NODE=2" in finished.log("train_base")

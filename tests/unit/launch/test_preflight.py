@@ -79,6 +79,8 @@ def test_sound_recipe_has_no_findings(project):
         ({"packing": True}, "packing", "neat_packing"),
         ({"neat_packing": True, "cutoff_len": 1021}, "cutoff_len", "multiple of 8"),
         ({"additional_target": "hazard_amplifer"}, "additional_target", "hazard_amplifer"),
+        ({"report_to": "wandb"}, "report_to", "pip install wandb"),
+        ({"report_to": "wandbb"}, "report_to", "no tracker 'wandbb'"),
         ({"template": "qwen_vl2"}, "template", "no template"),
         ({"template": "qwen"}, "template", "no photos"),
         ({"template": "qwen3_vl"}, "template", "'qwen2_vl' for this model"),

@@ -65,6 +65,20 @@ def test_majority_is_exported_and_the_rest_is_listed(run, card, tmp_path, capsys
     assert [row["anna"] for row in rows] == [card.text_of("high")] * 2
 
 
+def test_rest_is_the_test_list_of_the_next_run(run, card, tmp_path, capsys):
+    vote(run / "review", anna="hm---", bob="hl---")
+    out, rest = tmp_path / "labels.txt", tmp_path / "rest.txt"
+    assert main(["review", str(run), "--export", str(out), "--rest", str(rest)]) == 1
+    assert list(read_back(out, card)) == NAMES[:1]
+    source = LabelListSource(kind="label_list", name="rest", role="test", path=rest, images=tmp_path)
+    rows = read_label_list(source)
+    everything = (run / "fusion/b-submit.txt").read_text(encoding="utf-8").splitlines()
+    assert [row.name for row in rows] == [name for line in everything if (name := line.partition("\t")[0]) != HOSTILE]
+    assert f"{len(rows)} photos of board_b that are not in it" in capsys.readouterr().out
+    assert main(["review", str(run), "--rest", str(rest)]) == 2
+    assert "give both" in capsys.readouterr().err
+
+
 def test_a_decision_that_was_taken_back_does_not_count(run, card, tmp_path):
     vote(run / "review", anna="hm---")
     write_decisions(run / "review", "anna", {f"board_b/{NAMES[0]}": None})
