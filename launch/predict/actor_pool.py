@@ -90,13 +90,13 @@ class ActorPool:
                 actor, result = None, self._after_death(piece, outcome) if piece else None
             else:
                 result = self._after_answer(piece, outcome) if piece else None
+            if actor is not None and self._waiting:  # before the result is written: no worker waits for a disk
+                following = self._waiting.popleft()
+                self._flights[actor.score.remote(following.shard)] = (actor, following)
             if result is not None:
                 remaining -= 1
                 # The list's own rows: a part file says which photos were asked for, whatever became of them.
                 yield replace(result, shard=originals[result.shard.index])
-            if actor is not None and self._waiting:
-                following = self._waiting.popleft()
-                self._flights[actor.score.remote(following.shard)] = (actor, following)
 
     def stop(self) -> None:
         """End all actors."""
