@@ -76,7 +76,8 @@ class ActorPool:
         """Score all shards; results come in the order in which they finish.
 
         Raises:
-            RiskFuseError: The model cannot be loaded, or a node has other versions than this one.
+            RiskFuseError: The model cannot be loaded, a node has other versions than this one, or the photos' store
+                does not answer.
             StepError: Actors died again and again, and nothing was finished meanwhile.
         """
         originals = {shard.index: shard for shard in shards}
@@ -117,10 +118,10 @@ class ActorPool:
         try:
             return actor, piece, ray.get(done[0])
         except ray.exceptions.RayTaskError as error:
-            if piece is not None:  # a shard's error is its result; what is raised left the actor unusable
-                return actor, piece, error
             if isinstance(error.cause, RiskFuseError):
                 raise error.cause from None
+            if piece is not None:  # a shard's error is its result; what is raised left the actor unusable
+                return actor, piece, error
             raise
         except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
             return actor, piece, error
