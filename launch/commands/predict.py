@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataset_builders.errors import ConfigError
+from dataset_builders.stores import location
 
 if TYPE_CHECKING:
     from launch.predict import PredictReport
@@ -29,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     required.add_argument("--recipe", type=Path, required=True, help="training recipe: model, template, pixel budget")
     required.add_argument("--task", type=Path, required=True, help="task card")
     required.add_argument("--stage", required=True, help="stage of the task card: base or a specialist's name")
-    required.add_argument("--out", type=Path, required=True, help="predictions directory")
-    photos = parser.add_argument_group("photos: a data set, or a list beside a directory")
-    photos.add_argument("--data", type=Path, help="data set directory with manifest.parquet")
+    required.add_argument("--out", type=location, required=True, help="predictions directory, or its URI")
+    photos = parser.add_argument_group("photos: a data set, or a list beside a directory; paths or URIs")
+    photos.add_argument("--data", type=location, help="data set directory with manifest.parquet")
     photos.add_argument("--splits", default="val,test", help="splits of the data set (default: val,test)")
     photos.add_argument("--folds", help="only rows of these folds of the data set, such as 0,2 (default: all)")
-    photos.add_argument("--images", type=Path, help="photo directory, with --list")
-    photos.add_argument("--list", type=Path, dest="photo_list", help="text file, one photo name a line")
+    photos.add_argument("--images", type=location, help="photo directory, with --list")
+    photos.add_argument("--list", type=location, dest="photo_list", help="text file, one photo name a line")
     photos.add_argument("--sample", type=int, help="only so many photos, evenly spread over the list (for parity)")
     model = parser.add_argument_group("model")
     model.add_argument("--adapter", help="adapter directory (default: the recipe's output_dir); none: the bare base")
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _as_json(report: PredictReport) -> dict[str, Any]:
     return {
-        "out": report.out.as_posix(),
+        "out": str(report.out),
         "complete": report.complete,
         "fingerprint": report.fingerprint,
         "rows": report.rows,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from dataset_builders.stores import Location, StorePath, location
 from launch.predict.endpoint.job import Reading
 from launch.predict.views import Views
 
@@ -14,11 +15,12 @@ __all__ = ["BARE_BASE", "Engine", "PredictConfig"]
 
 Engine = Literal["ray", "local", "endpoint", "vllm"]
 
+Place = Annotated[Location, BeforeValidator(location)]
 BARE_BASE = "none"  # value of `adapter` that asks for the base model without an adapter
 
 
 class PredictConfig(BaseModel):
-    """One prediction run.
+    """One prediction run. ``out``, ``data``, ``images`` and ``photo_list`` are paths, or URIs that fsspec knows.
 
     Attributes:
         recipe: Training recipe; model, template, pixel budget and default adapter come from it.
@@ -64,12 +66,12 @@ class PredictConfig(BaseModel):
     recipe: Path
     task: Path
     stage: str
-    out: Path
-    data: Path | None = None
+    out: Place
+    data: Place | None = None
     splits: tuple[str, ...] = ("val", "test")
     folds: tuple[int, ...] | None = None
-    images: Path | None = None
-    photo_list: Path | None = None
+    images: Place | None = None
+    photo_list: Place | None = None
     adapter: str | None = None
     merged: Path | None = None
     sample: Annotated[int | None, Field(ge=1)] = None
@@ -118,6 +120,8 @@ class PredictConfig(BaseModel):
             raise ValueError("splits is empty; name at least one of train, val, test")
         if self.folds is not None and (self.data is None or not self.folds):
             raise ValueError("folds names at least one fold of a data set (data); a list of photos has none")
+        if isinstance(self.out, StorePath) and self.out.uri.startswith(("http://", "https://")):
+            raise ValueError(f"out: nothing can be written to {self.out}; name a directory or an object store")
         if self.merged is not None and self.adapter is not None:
             raise ValueError("adapter and merged exclude each other: a merged model already holds its adapter")
         return self

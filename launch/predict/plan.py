@@ -115,7 +115,7 @@ def vllm_server_spec(config: PredictConfig, spec: ModelSpec) -> VllmServerSpec:
         dtype=_vllm_dtype(spec),
         context=int(load_recipe(config.recipe).raw.get("cutoff_len", DEFAULT_CUTOFF)),
         extra=tuple(shlex.split(config.vllm_args)),
-        log=config.out / LOG_NAME,
+        log=config.out / LOG_NAME if isinstance(config.out, Path) else Path(LOG_NAME),
         wait_s=config.vllm_wait_s,
     )
 

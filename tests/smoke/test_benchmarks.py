@@ -28,6 +28,7 @@ SMALL = {
     "predict_steps.py": ["--photos", "4", "--repeats", "1"],
     "predict_vs_vllm.py": ["--photos", "4", "--repeats", "1", "--cores", "1"],
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
+    "ray_scaling.py": ["--photos", "32", "--shard-size", "4", "--repeats", "1", "--arms", "local,ray_1"],
     "stacking.py": ["--resamples", "20"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
 }
