@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from dataset_builders.errors import ConfigError, StoreError
+from dataset_builders.errors import ConfigError, StoreError, StoreForbidden
 
 __all__ = ["FORBIDDEN", "Location", "StorePath", "each", "listed", "location", "parquet_source"]
 
@@ -34,7 +34,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class StorePath:
-    """A file or directory behind a URI. Like ``Path``, it raises FileNotFoundError and PermissionError.
+    """A file or directory behind a URI. Like ``Path``, it raises FileNotFoundError.
 
     Attributes:
         uri: As the user wrote it, without a slash at the end.
@@ -42,6 +42,7 @@ class StorePath:
     Raises:
         ConfigError: By any method: the protocol is unknown, lacks its package, or cannot be written.
         StoreError: By any method: the store does not answer, also not when asked again.
+        StoreForbidden: By any method: it does not let us. A PermissionError, as on a disk.
     """
 
     uri: str
@@ -67,7 +68,10 @@ class StorePath:
 
     def write_bytes(self, content: bytes) -> None:
         """Put the whole file. Object stores show the old object or the new one, nothing between."""
-        self._ask(lambda fs, path: fs.pipe_file(path, content))
+        try:
+            self._ask(lambda fs, path: fs.pipe_file(path, content))
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.uri}: cannot be written: there is no such bucket or directory") from error
 
     def is_file(self) -> bool:
         """False when it is not there."""
@@ -170,7 +174,7 @@ def _opened(uri: str) -> tuple[Any, str]:
 
 @contextmanager
 def _plain_errors(uri: str) -> Iterator[None]:
-    """Every client raises errors of its own: they become FileNotFoundError, PermissionError or StoreError."""
+    """Every client raises errors of its own: they become FileNotFoundError, StoreForbidden or StoreError."""
     try:
         yield
     except ConfigError:
@@ -181,7 +185,7 @@ def _plain_errors(uri: str) -> Iterator[None]:
         if isinstance(error, NotImplementedError) or status in (405, 501):
             raise ConfigError(f"{uri}: cannot be written; name a directory or an object store") from error
         if isinstance(error, PermissionError) or status in (401, 403):
-            raise PermissionError(errno.EACCES, FORBIDDEN, uri) from error
+            raise StoreForbidden(f"{uri}: {FORBIDDEN}; check the store's credentials") from error
         lost = status is not None or isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")
         if isinstance(error, FileNotFoundError) and (cause is error or status in (404, 410) or not lost):
             raise FileNotFoundError(errno.ENOENT, "no such file", uri) from error

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataset_builders.errors import DataError, FingerprintMismatch, StoreError
+from dataset_builders.errors import DataError, FingerprintMismatch, RiskFuseError
 from dataset_builders.stores import Location, each, listed, location, parquet_source
 
 __all__ = ["MARKER_NAME", "Predictions", "read_predictions"]
@@ -121,7 +121,7 @@ def _read_shard(path: Location, answers: tuple[str, ...]) -> pa.Table:
         with pq.ParquetFile(parquet_source(path)) as file:
             names = file.schema_arrow.names
             table = file.read([name for name in columns if name in names])
-    except StoreError:
+    except RiskFuseError:
         raise
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a Parquet file ({error}); remove it and predict again") from error

@@ -159,7 +159,7 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> P
 
 @pytest.fixture
 def web_server():
-    """Serves directories over HTTP: ``web_server(directory)`` is the URI. Names with 403 or 503 get that answer, those
+    """Serves directories over HTTP: ``web_server(directory)`` is the URI. Paths with 403 or 503 get that answer, those
     with ``get`` beside it only when the file is wanted, and not when its size is."""
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -168,8 +168,7 @@ def web_server():
     class Handler(SimpleHTTPRequestHandler):
         def send_head(self):
             for status in (403, 503):
-                name = Path(self.path).name
-                if str(status) in name and not ("get" in name and self.command == "HEAD"):
+                if str(status) in self.path and not ("get" in self.path and self.command == "HEAD"):
                     return self.send_error(status)
             return super().send_head()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from dataset_builders.errors import DataError, StoreError
+from dataset_builders.errors import DataError, RiskFuseError
 from dataset_builders.stores import Location
 
 __all__ = ["AUTO", "decode_text", "read_bytes", "read_text"]
@@ -27,7 +27,7 @@ def read_bytes(path: Location) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; paths are relative to the current directory ({Path.cwd()})") from None
-    except StoreError:
+    except RiskFuseError:
         raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset_builders.errors import DataError, StoreError
+from dataset_builders.errors import DataError, RiskFuseError
 from dataset_builders.files import write_bytes
 from dataset_builders.stores import Location, parquet_source
 from launch.predict.rows import Shard
@@ -110,7 +110,7 @@ def read_header(path: Location) -> tuple[PartHeader, str]:
         metadata = pq.read_schema(parquet_source(path)).metadata or {}
         stage, inputs = json.loads(metadata[_STAGE]), json.loads(metadata[_INPUTS])
         fingerprint = json.loads(metadata[_FINGERPRINT])
-    except StoreError:
+    except RiskFuseError:
         raise
     except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
         raise DataError(

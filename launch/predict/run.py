@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dataset_builders.errors import FingerprintMismatch, StepError, StoreError
+from dataset_builders.errors import FingerprintMismatch, RiskFuseError, StepError, StoreError
 from dataset_builders.files import content_hash, remove_unfinished, write_json
 from dataset_builders.stores import FORBIDDEN, Location, StorePath, each, listed, location
 from launch.predict.config import PredictConfig
@@ -65,7 +65,8 @@ def predict(config: PredictConfig) -> PredictReport:
         FingerprintMismatch: ``out`` holds predictions of another configuration or list.
         StepError: Ray workers died again and again, an endpoint or vLLM stopped answering, or a part file cannot be
             written.
-        StoreError: A store behind a URI does not answer, or lets nobody in.
+        StoreError: A store behind a URI does not answer, or holds no photo that may be read.
+        StoreForbidden: A store lets us write or list nothing.
     """
     job = scoring_job(config)
     header = part_header(config, job)
@@ -110,7 +111,7 @@ def predict(config: PredictConfig) -> PredictReport:
 def _write(path: Location, shard: Shard, scores: ShardScores, header: PartHeader) -> None:
     try:
         write_part(path, shard, scores, header)
-    except StoreError:
+    except RiskFuseError:
         raise
     except OSError as error:
         raise StepError(

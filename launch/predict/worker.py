@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from dataset_builders.build_config import BuildConfig
-from dataset_builders.errors import PhotoError, StoreError
+from dataset_builders.errors import PhotoError, StoreError, StoreForbidden
 from dataset_builders.photo import decode_photo
-from dataset_builders.stores import Location, StorePath, each, location
+from dataset_builders.stores import FORBIDDEN, Location, StorePath, each, location
 from dataset_builders.task_card import Answer, Prompt
 from launch.predict.model import ModelSpec, load_for_prediction
 from launch.predict.parts import ShardScores
@@ -160,6 +160,8 @@ def _read(place: Location) -> bytes | PhotoError:
         return place.read_bytes()
     except FileNotFoundError:
         return PhotoError("no such file")
+    except StoreForbidden:
+        return PhotoError(f"cannot be read: {FORBIDDEN}")
     except StoreError:
         raise
     except OSError as error:

@@ -30,6 +30,7 @@ SMALL = {
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
     "ray_scaling.py": ["--photos", "32", "--shard-size", "4", "--repeats", "1", "--arms", "local,ray_1"],
     "stacking.py": ["--resamples", "20"],
+    "train_throughput.py": ["--size", "7b"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
 }
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_builders import stores
-from dataset_builders.errors import DataError, FingerprintMismatch, StoreError
+from dataset_builders.errors import DataError, FingerprintMismatch, StoreError, StoreForbidden
 from dataset_builders.log_probabilities import read_log_probabilities
 from dataset_builders.manifest import ManifestRow, write_manifest
 from dataset_builders.stores import StorePath, listed
@@ -144,17 +144,19 @@ def test_a_store_that_stops_to_answer_ends_the_run_with_one_error(settings, phot
 
 def test_photos_that_only_the_driver_may_see_are_one_error(settings, photos, web_server, monkeypatch):
     def forbidden(place):
-        raise PermissionError(13, stores.FORBIDDEN)
+        raise StoreForbidden(f"{place}: {stores.FORBIDDEN}")
 
     monkeypatch.setattr(StorePath, "read_bytes", forbidden)
     with pytest.raises(StoreError, match=r"000\.png: no permission to read it or any photo of its part"):
         predict(PredictConfig(**settings | {"images": web_server(photos)}))
 
 
-def test_the_command_names_what_is_wrong(settings, capsys):
+def test_the_command_names_what_is_wrong(settings, photos, web_server, capsys):
     def run(**changed) -> str:
         words = ["predict"]
         for name, value in (settings | changed).items():
+            if value is None:
+                continue
             words += ["--" + {"photo_list": "list"}.get(name, name).replace("_", "-"), str(value)]
         assert main(words) == 2
         return capsys.readouterr().err
@@ -162,6 +164,9 @@ def test_the_command_names_what_is_wrong(settings, capsys):
     assert "s4://a/000.png: Protocol not known: s4" in run(images="s4://a")
     assert "nothing can be written to http://localhost/out" in run(out="http://localhost/out")
     assert "not reached from" in run(images=f"http://127.0.0.1:{free_port()}/photos")
+    assert "403/manifest.parquet: no permission; check the store's credentials" in run(
+        images=None, photo_list=None, data=f"{web_server(photos)}/403"
+    )
 
 
 def free_port() -> int:
