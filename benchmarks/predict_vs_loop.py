@@ -54,8 +54,8 @@ def parse_arguments(description: str | None = __doc__) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def photo_paths(arguments: argparse.Namespace, scratch: Path) -> list[str]:
-    """Paths of the photos: validation and test photos of a data set, or noise."""
+def photo_paths(arguments: argparse.Namespace, scratch: Path, side: int = 168) -> list[str]:
+    """Paths of the photos: validation and test photos of a data set, or noise of ``side`` x ``side`` pixels."""
     from dataset_builders.manifest import read_manifest
 
     if arguments.data is not None:
@@ -68,7 +68,6 @@ def photo_paths(arguments: argparse.Namespace, scratch: Path) -> list[str]:
     for number in range(arguments.photos):
         path = scratch / f"{number}.png"
         coarse = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        side = 168 if arguments.size == "tiny" else 756
         Image.fromarray(coarse).resize((side, side)).save(path)
         paths.append(str(path))
     return paths
@@ -288,7 +287,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if arguments.size != "tiny":
             arguments.recipe = random_recipe(arguments.size, Path(scratch))
-        result = measure(arguments, photo_paths(arguments, Path(scratch)))
+        side = 168 if arguments.size == "tiny" else 756
+        result = measure(arguments, photo_paths(arguments, Path(scratch), side))
     print(f"{'way':<46}{'photos/s':>10}{'the scorer is':>16}")
     names = {
         "scorer": "label scorer, batches",
