@@ -1,21 +1,24 @@
-"""How fast is training? The seed's plain settings against RiskFuse's profiles, on the same data, in one run.
+"""How fast is training? The usual plain settings against RiskFuse's profiles, on the same data, in one run.
+
+Plain are the settings that a public write-up of the competition reports: LoRA of rank 8, four photos a pass, 32 a step,
+and LLaMA-Factory's own checkpointing.
 
 On a CPU (`--size tiny`) every arm is `llamafactory-cli train` itself: two DeepSpeed ZeRO-2 processes, the tiny model,
 one epoch of rendered scenes, 32 photos a step, in turn, `--repeats` times. All learn the same from the same photos in
 the same order; only how the work is cut differs, so their losses, which are reported step by step, must agree:
 
-    seed               four photos a pass, activations checkpointed as LLaMA-Factory does by itself
+    plain              four photos a pass, activations checkpointed as LLaMA-Factory does by itself
     large_batch        sixteen photos a pass
     no_checkpointing   nothing is computed twice
     riskfuse           both
-    group_by_length    seed, with examples of like length in a step (another order, so another curve)
-    packing            seed, with examples packed into rows of 1,024 tokens (a step is six packs, so another curve)
+    group_by_length    plain, with examples of like length in a step (another order, so another curve)
+    packing            plain, with examples packed into rows of 1,024 tokens (a step is six packs, so another curve)
 
 A rate is that of the steps after the first one, which pays for what is made once; all before is start-up. No dropout,
 whose masks depend on the passes.
 
 On a GPU (`--size 3b`, `--size 7b`) the published size with random weights in bf16 makes steps of 32 photos of 756 x 756
-pixels: with the seed's settings, with the recipe as it is and with every profile that `riskfuse plan` says fits. Beside
+pixels: with the plain settings, with the recipe as it is and with every profile that `riskfuse plan` says fits. Beside
 tokens a second it reports the peak of memory and the share of what the GPU reaches in a plain matrix product. Counted
 are 4 operations a weight and token of the language model and 2 a weight and patch of the frozen tower, without
 attention and without what checkpointing computes again. Without a GPU it says "not measured".
@@ -49,12 +52,12 @@ FULL = Path("recipes/base.yaml")
 PUBLISHED = {"3b": "Qwen2.5-VL-3B-Instruct", "7b": "Qwen2.5-VL-7B-Instruct"}
 PROCESSES = 2
 SIDE = 168
-SEED = {"lora_rank": 8, "lora_alpha": 16, "lora_dropout": 0.0, "disable_gradient_checkpointing": False}
-SEED |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}  # x 2 processes = 32 a step
+PLAIN = {"lora_rank": 8, "lora_alpha": 16, "lora_dropout": 0.0, "disable_gradient_checkpointing": False}
+PLAIN |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}  # x 2 processes = 32 a step
 LARGE = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 1}
 KEPT = {"disable_gradient_checkpointing": True}
 ARMS: dict[str, dict[str, Any]] = {
-    "seed": {},
+    "plain": {},
     "large_batch": LARGE,
     "no_checkpointing": KEPT,
     "riskfuse": LARGE | KEPT,
@@ -104,7 +107,7 @@ def train(arm: str, data: Path, scratch: Path) -> dict[str, Any]:
     from launch.training import training_command, training_environment
 
     output = Path(tempfile.mkdtemp(dir=scratch)) / "saves"
-    keys = dict(load_recipe(TINY).raw) | SEED | ARMS[arm]
+    keys = dict(load_recipe(TINY).raw) | PLAIN | ARMS[arm]
     keys |= {"dataset_dir": str(data), "output_dir": str(output), "deepspeed": "ds_configs/zero2.json"}
     keys |= {"num_train_epochs": 1, "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no"}
     if arm != "packing":  # its attention mask numbers the examples of a pack and cannot be counted
@@ -151,8 +154,8 @@ def compare_arms(arguments: argparse.Namespace) -> dict[str, Any]:
                 rates[arm].append(photos / (at_s[-1] - at_s[0]))
                 startup_s[arm].append(at_s[0])
                 print(f"{arm:<18}{steps:>4} steps{rates[arm][-1]:>8.1f} photos/s", flush=True)
-    ratios = {arm: [a / b for a, b in zip(rates[arm], rates["seed"], strict=True)] for arm in arms if "seed" in arms}
-    same = [arm for arm in SAME_CURVE if arm in losses and "seed" in losses]
+    ratios = {arm: [a / b for a, b in zip(rates[arm], rates["plain"], strict=True)] for arm in arms if "plain" in arms}
+    same = [arm for arm in SAME_CURVE if arm in losses and "plain" in losses]
     return {
         "benchmark": "train_throughput",
         "size": "tiny",
@@ -163,18 +166,18 @@ def compare_arms(arguments: argparse.Namespace) -> dict[str, Any]:
         "tokens_of_an_example": round(tokens / arguments.photos, 1),
         "photos_per_s": {arm: round(statistics.median(values), 1) for arm, values in rates.items()},
         "tokens_per_s": {arm: round(statistics.median(v) * tokens / arguments.photos) for arm, v in rates.items()},
-        "ratios": {arm: round(statistics.median(values), 2) for arm, values in ratios.items() if arm != "seed"},
-        "ratios_by_repeat": {arm: [round(v, 3) for v in values] for arm, values in ratios.items() if arm != "seed"},
+        "ratios": {arm: round(statistics.median(values), 2) for arm, values in ratios.items() if arm != "plain"},
+        "ratios_by_repeat": {arm: [round(v, 3) for v in values] for arm, values in ratios.items() if arm != "plain"},
         "startup_s": {arm: round(statistics.median(values), 1) for arm, values in startup_s.items()},
         "losses": {arm: [round(loss, 6) for loss in values] for arm, values in losses.items()},
-        "largest_difference_of_losses_to_seed": {
-            arm: round(max(abs(a - b) for a, b in zip(losses[arm], losses["seed"], strict=True)), 6) for arm in same
+        "largest_difference_of_losses_to_plain": {
+            arm: round(max(abs(a - b) for a, b in zip(losses[arm], losses["plain"], strict=True)), 6) for arm in same
         },
     }
 
 
 def full_size_arms(size: str, memory_gib: float) -> dict[str, tuple[int, int, dict[str, Any]]]:
-    """The seed's settings and what `riskfuse plan` finds to fit: photos of a pass, passes of a step, checkpointing."""
+    """The plain settings and what `riskfuse plan` finds to fit: photos of a pass, passes of a step, checkpointing."""
     from launch.plan import Hardware, make_plan
 
     changes = {"model_name_or_path": f"Qwen/{PUBLISHED[size]}"}
@@ -185,7 +188,7 @@ def full_size_arms(size: str, memory_gib: float) -> dict[str, tuple[int, int, di
         "all": {"disable_gradient_checkpointing": True, "gradient_checkpointing": True},
     }
     fitting = {item.name: item for item in plan.candidates if item.fits and item.settings is not None}
-    arms = {"seed": (4, 8, keys["trained"])}
+    arms = {"plain": (4, 8, keys["trained"])}
     for name, item in fitting.items():
         settings = (item.settings.batch, item.passes, keys[item.settings.checkpointing])
         if settings not in arms.values():  # profiles for several GPUs are alike on one
@@ -271,7 +274,7 @@ def measure_full_size(size: str) -> dict[str, Any]:
             print(f"{name:<18}{rows[name]}", flush=True)
     rates = {name: row["photos_per_s"] for name, row in rows.items() if "photos_per_s" in row}
     ratios = {
-        name: round(rate / rates["seed"], 2) for name, rate in rates.items() if name != "seed" and "seed" in rates
+        name: round(rate / rates["plain"], 2) for name, rate in rates.items() if name != "plain" and "plain" in rates
     }
     gpu = {"gpu": torch.cuda.get_device_name(), "gpu_memory_gib": round(memory_gib, 1)}
     return found | gpu | {"matrix_peak_tflops": round(peak / 1e12, 1), "arms": rows, "ratios": ratios}
