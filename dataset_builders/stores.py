@@ -69,7 +69,7 @@ class StorePath:
     def write_bytes(self, content: bytes) -> None:
         """Put the whole file. Object stores show the old object or the new one, nothing between."""
         try:
-            self._ask(lambda fs, path: fs.pipe_file(path, content))
+            self._ask(lambda fs, path: fs.pipe_file(path, content), "written")
         except FileNotFoundError as error:
             raise StoreError(f"{self.uri}: cannot be written: there is no such bucket or directory") from error
 
@@ -89,7 +89,7 @@ class StorePath:
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the file."""
         try:
-            self._ask(lambda fs, path: fs.rm_file(path))
+            self._ask(lambda fs, path: fs.rm_file(path), "removed")
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -97,16 +97,16 @@ class StorePath:
     def glob(self, pattern: str) -> Iterator[StorePath]:
         """Files of this directory whose name fits; none when there is no such directory."""
         try:
-            found = self._ask(_listed)
+            found = self._ask(_listed, "listed")
         except FileNotFoundError:
             return
         names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
         yield from (self / name for name in names if fnmatch.fnmatchcase(name, pattern))
 
-    def _ask(self, request: Callable[[Any, str], Any]) -> Any:
+    def _ask(self, request: Callable[[Any, str], Any], done: str = "read") -> Any:
         for pause_s in (*PAUSES_S, None):
             try:
-                with _plain_errors(self.uri):
+                with _plain_errors(self.uri, done):
                     return request(*_opened(self.uri))
             except StoreError:
                 if pause_s is None:
@@ -173,8 +173,12 @@ def _opened(uri: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _plain_errors(uri: str) -> Iterator[None]:
-    """Every client raises errors of its own: they become FileNotFoundError, StoreForbidden or StoreError."""
+def _plain_errors(uri: str, done: str) -> Iterator[None]:
+    """Every client raises errors of its own: they become FileNotFoundError, StoreForbidden or StoreError.
+
+    What this kind of store can do with no file (NotImplementedError, HTTP 405 and 501) is a ConfigError that names
+    what was to be ``done``.
+    """
     try:
         yield
     except ConfigError:
@@ -183,7 +187,9 @@ def _plain_errors(uri: str) -> Iterator[None]:
         cause = error.__cause__ or error  # fsspec's HTTP calls whatever went wrong "not found"
         status = getattr(cause, "status", None)
         if isinstance(error, NotImplementedError) or status in (405, 501):
-            raise ConfigError(f"{uri}: cannot be written; name a directory or an object store") from error
+            raise ConfigError(
+                f"{uri}: cannot be {done} in this kind of store; name a directory or an object store"
+            ) from error
         if isinstance(error, PermissionError) or status in (401, 403):
             raise StoreForbidden(f"{uri}: {FORBIDDEN}; check the store's credentials") from error
         lost = status is not None or isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")

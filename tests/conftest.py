@@ -159,15 +159,15 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> P
 
 @pytest.fixture
 def web_server():
-    """Serves directories over HTTP: ``web_server(directory)`` is the URI. Paths with 403 or 503 get that answer, those
-    with ``get`` beside it only when the file is wanted, and not when its size is."""
+    """Serves directories over HTTP: ``web_server(directory)`` is the URI. Paths with 403, 405 or 503 get that answer,
+    those with ``get`` beside it only when the file is wanted, and not when its size is."""
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
     from threading import Thread
 
     class Handler(SimpleHTTPRequestHandler):
         def send_head(self):
-            for status in (403, 503):
+            for status in (403, 405, 503):
                 if str(status) in self.path and not ("get" in self.path and self.command == "HEAD"):
                     return self.send_error(status)
             return super().send_head()

@@ -99,8 +99,12 @@ def test_files_of_a_web_server(web_server, tmp_path):
             call(root / "403.txt")
         with pytest.raises(StoreError, match=r"none503\.txt: not reached from .*503.*credentials"):
             call(root / "none503.txt")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match=r"new\.txt: cannot be written"):
         (root / "new.txt").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"new\.txt: cannot be removed"):
+        (root / "new.txt").unlink()
+    with pytest.raises(ConfigError, match=r"405\.txt: cannot be read"):
+        (root / "405.txt").read_bytes()
 
 
 def test_a_store_that_does_not_answer_is_named():
