@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -26,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from predict_vs_loop import ScorerPool, photo_paths, processor_name, timed
+from harness import finish, processor_name, timed
+from predict_vs_loop import ScorerPool, photo_paths
 
 from dataset_builders.errors import RiskFuseError
 
@@ -140,11 +140,11 @@ def measure(arguments: argparse.Namespace, paths: list[str], scratch: Path) -> d
 
 def parity(first_NK: np.ndarray, second_NK: np.ndarray) -> dict[str, Any]:
     """What ``riskfuse parity`` measures, over the photos that have an answer in both."""
-    from fusion.calibration import renormalise
+    from fusion.parity import probability_differences
 
     both = np.isfinite(first_NK).all(axis=1) & np.isfinite(second_NK).all(axis=1)
     first, second = first_NK[both], second_NK[both]
-    differences = np.abs(np.exp(renormalise(first)) - np.exp(renormalise(second)))
+    differences = probability_differences(first, second)
     return {
         "photos": int(both.sum()),
         "agreement": float((first.argmax(axis=1) == second.argmax(axis=1)).mean()) if both.any() else None,
@@ -182,10 +182,7 @@ def main() -> int:
         if (found := result["parity_with_scorer"].get(way)) is not None and found["photos"]:
             line += f"{result['ratios'][way]:>8.1f} x faster{found['max_difference']:>12.1e}{found['agreement']:>10.3f}"
         print(line)
-    last = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(last + "\n", encoding="utf-8")
-    print(last)
+    finish(result, arguments.out)
     return 0
 
 

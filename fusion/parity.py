@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataset_builders.errors import DataError
+from dataset_builders.stores import Location, location
 from fusion.calibration import renormalise
 from fusion.predictions import MARKER_NAME, read_predictions
 from fusion.score_table import align
 
-__all__ = ["Parity", "ParityBounds", "format_parity", "measure_parity"]
+__all__ = ["Parity", "ParityBounds", "format_parity", "measure_parity", "probability_differences"]
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,14 @@ class Parity:
         return {"within_bounds": self.within(bounds), **asdict(self), "bounds": asdict(bounds)}
 
 
-def measure_parity(first: str | Path, second: str | Path) -> Parity:
+def measure_parity(first: str | Location, second: str | Location) -> Parity:
     """Compare two finished predictions directories of one stage by their sample ids.
 
     Raises:
         DataError: A directory is not finished, they have other answers, or no photo in common that both could score.
     """
-    answers = _answers(Path(first))
-    if (others := _answers(Path(second))) != answers:
+    answers = _answers(location(first))
+    if (others := _answers(location(second))) != answers:
         raise DataError(
             f"{first} has the answers {', '.join(answers)}, {second} has {', '.join(others)}; compare predictions of "
             "one stage of one task card"
@@ -95,7 +96,7 @@ def measure_parity(first: str | Path, second: str | Path) -> Parity:
     if not both.any():
         raise DataError(f"{first} and {second}: no photo in common that both could score; predict the same list")
     logps_a, logps_b = a.logps_NK[rows_a[both]], b.logps_NK[rows_b[both]]
-    differences_NK = np.abs(np.exp(renormalise(logps_a)) - np.exp(renormalise(logps_b)))
+    differences_NK = probability_differences(logps_a, logps_b)
     same_N = logps_a.argmax(axis=1) == logps_b.argmax(axis=1)
     sample_ids = a.sample_ids.take(rows_a[both])
     off_label = np.abs(np.exp(logps_a).sum(axis=1).clip(0, 1) - np.exp(logps_b).sum(axis=1).clip(0, 1))
@@ -114,6 +115,11 @@ def measure_parity(first: str | Path, second: str | Path) -> Parity:
     )
 
 
+def probability_differences(first_NK: NDArray[np.float64], second_NK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """|Δp| of each answer on each photo, shape (N, K), over the answers alone; arguments are log-probabilities."""
+    return np.abs(np.exp(renormalise(first_NK)) - np.exp(renormalise(second_NK)))
+
+
 def format_parity(parity: Parity, bounds: ParityBounds) -> str:
     """The measures as a table, each beside its bound."""
     rows = [
@@ -127,7 +133,7 @@ def format_parity(parity: Parity, bounds: ParityBounds) -> str:
     return f"{align(rows, left=1)}\nlargest |Δp| on {parity.worst}"
 
 
-def _answers(directory: Path) -> tuple[str, ...]:
+def _answers(directory: Location) -> tuple[str, ...]:
     """The answers that the completion marker names, in the order of the columns."""
     try:
         return tuple(json.loads((directory / MARKER_NAME).read_text(encoding="utf-8"))["answers"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+
+from dataset_builders.stores import location
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -15,8 +16,10 @@ SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("first", type=Path, help="predictions directory")
-    parser.add_argument("second", type=Path, help="predictions directory, of the same photos or of a sample of them")
+    parser.add_argument("first", type=location, help="predictions directory, or its URI")
+    parser.add_argument(
+        "second", type=location, help="predictions directory, of the same photos or of a sample of them"
+    )
     parser.add_argument("--max-difference", type=float, default=0.02, help="of a probability, 0 to 1 (default: 0.02)")
     parser.add_argument(
         "--min-agreement", type=float, default=0.99, help="share of photos with the same top answer (default: 0.99)"

@@ -90,3 +90,9 @@ def test_the_command_fails_beyond_the_bounds(tmp_path, capsys):
     assert found["bounds"] == {"max_difference": 0.2, "min_agreement": 0.5}
     assert main([*words[:-1], "--max-difference", "2"]) == 2
     assert "--max-difference must be from 0 to 1" in capsys.readouterr().err
+
+
+def test_a_directory_may_be_behind_a_uri(tmp_path, web_server, capsys):
+    here = directory(tmp_path, "here", [0.1, 0.6])
+    assert main(["parity", str(here), f"{web_server(tmp_path)}/here"]) == 0
+    assert "within the bounds" in capsys.readouterr().out
