@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import platform
 import random
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import finish, timed
 
 COPIES = 4  # of a photo
 SCENES = 60  # different photos
@@ -239,10 +239,7 @@ def main() -> None:
         print(f"{name:<34}{ratio:>9.2f}")
     memory = result["peak_memory_mib"]
     print(f"peak memory, part and all photos: {memory['part']:.0f} and {memory['all']:.0f} MiB")
-    text = json.dumps(result)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    finish(result, arguments.out)
 
 
 def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
@@ -263,7 +260,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     for repeat in range(arguments.repeats):
         for name, loop in loops.items():
             measured[name].append(
-                len(few) * COPIES / timed(lambda loop=loop, out=scratch / f"{name}{repeat}": loop(out))
+                len(few) * COPIES / timed(lambda loop=loop, out=scratch / f"{name}{repeat}": loop(out))[0]
             )
             shutil.rmtree(scratch / f"{name}{repeat}", ignore_errors=True)
         for name, policy in policies.items():
@@ -291,13 +288,6 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         },
         "peak_memory_mib": memory,
     }
-
-
-def timed(work: Any) -> float:
-    """Seconds that a piece of work takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import finish
 from numpy.typing import NDArray
 
 from dataset_builders.manifest import read_manifest
@@ -243,10 +243,7 @@ def main() -> None:
         print(f"{arm:<32}" + "".join(_cell(mean[name], mean[f"{name}_interval"], "") for name in COLUMNS))
     for pair, found in result["differences"].items():
         print(f"{pair:<32}" + "".join(_cell(found[name]["gain"], found[name]["interval"], "+") for name in COLUMNS))
-    text = json.dumps(result)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":

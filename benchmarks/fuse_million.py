@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from harness import finish
 
 from dataset_builders.manifest import MANIFEST_NAME, MANIFEST_SCHEMA
 from dataset_builders.task_card import TaskCard, load_task_card
@@ -164,10 +165,7 @@ def main() -> None:
     }
     print(f"{'photos':>10}  {'seconds (median)':>16}  {'peak MiB':>8}")
     print(f"{arguments.rows:>10}  {result['seconds']:>16}  {result['peak_memory_mib']:>8}")
-    line = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":

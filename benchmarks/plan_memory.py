@@ -18,13 +18,14 @@ import argparse
 import gc
 import json
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from harness import finish, processor_name
 
 TINY = Path("models/tiny-qwen2_5-vl")
 OFF = {"disable_gradient_checkpointing": True}
@@ -221,15 +222,6 @@ def measure(arm: Arm, directory: Path, device: str) -> dict[str, Any]:
     }
 
 
-def processor_name() -> str:
-    """What the operating system calls the processor."""
-    listing = Path("/proc/cpuinfo")  # Linux alone has it
-    for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -251,10 +243,7 @@ def main() -> None:
             gc.collect()
     ratios = [row["ratio"] for row in rows]
     result |= {"lowest_ratio": min(ratios), "highest_ratio": max(ratios), "arms": rows}
-    line = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import re
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from harness import finish
 
 VICTIMS = ("actor", "node", "driver")
 NODES = 2
@@ -198,10 +198,7 @@ def main() -> int:
         "byte_identical": len(good),
         "trials": len(results),
     }
-    line = json.dumps(summary)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(summary, arguments.out)
     return 0 if len(good) == len(results) else 1
 
 

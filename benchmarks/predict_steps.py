@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import tempfile
@@ -22,7 +21,8 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from predict_vs_loop import parse_arguments, pass_an_answer, photo_paths, processor_name, timed
+from harness import finish, processor_name, timed
+from predict_vs_loop import base_job, parse_arguments, pass_an_answer, photo_paths
 
 STEPS = {
     "pass_an_answer": "one forward pass an answer",
@@ -51,21 +51,9 @@ def measure(arguments: Any, paths: list[str]) -> dict[str, Any]:
     """Run all ways in turn, ``repeats`` times each, in this process."""
     from PIL import Image
 
-    from launch.predict.config import PredictConfig
     from launch.predict.model import load_for_prediction
-    from launch.predict.plan import scoring_job
 
-    config = PredictConfig(
-        recipe=arguments.recipe,
-        task=arguments.task,
-        stage="base",
-        out=Path("unused"),
-        data=Path("unused"),
-        adapter=arguments.adapter,
-        device="cpu",
-        threads=1,
-    )
-    job = scoring_job(config)
+    job = base_job(arguments, "cpu")
     found = scorers(job, lambda: load_for_prediction(job.spec))
     plain = found["plain"]
     photos = [Image.open(path).convert("RGB") for path in paths]
@@ -124,10 +112,7 @@ def main() -> None:
         ratio = f"{result['ratios'][way]:.2f} x" if way in result["ratios"] else ""
         print(f"{name:<40}{result['ms_a_photo'][way]:>12.2f}{ratio:>10}")
     print(f"{'of that, reading and preparing':<40}{result['ms_a_photo']['preparing']:>12.2f}")
-    line = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,17 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import finish, no_gpu, processor_name, timed
 
 WARM_UP_PHOTOS = 4
 LIMIT_PHOTOS = 8  # generating to the limit is slow, and takes the same time for every photo
@@ -118,13 +116,6 @@ def _score_batch(paths: list[str]) -> np.ndarray:
     return _scorer.score([Image.open(path).convert("RGB") for path in paths])
 
 
-def no_gpu() -> str:
-    """Why nothing can be measured on a GPU; empty where there is one."""
-    import torch
-
-    return "" if torch.cuda.is_available() else "no GPU on this machine"
-
-
 def random_recipe(size: str, scratch: Path) -> Path:
     """A recipe on a published size with random weights, made on the GPU and written to the disk."""
     import torch
@@ -190,20 +181,24 @@ def pass_an_answer(loaded: Any, encoder: Any, answers: list[list[int]], path: st
     return found
 
 
-def processor_name() -> str:
-    """What the operating system calls the processor."""
-    listing = Path("/proc/cpuinfo")  # Linux alone has it
-    for line in listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+def base_job(arguments: argparse.Namespace, device: str) -> Any:
+    """What the recipe's model is asked about each photo, as ``riskfuse predict --stage base`` asks it."""
+    from launch.predict.config import PredictConfig
+    from launch.predict.plan import scoring_job
 
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result of one call."""
-    started = time.perf_counter()
-    result = work()
-    return time.perf_counter() - started, result
+    return scoring_job(
+        PredictConfig(
+            recipe=arguments.recipe,
+            task=arguments.task,
+            stage="base",
+            out=Path("unused"),
+            data=Path("unused"),
+            adapter=arguments.adapter,
+            device=device,
+            threads=1,
+            batch_size=arguments.batch_size,
+        )
+    )
 
 
 def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
@@ -211,25 +206,12 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     import torch
     from PIL import Image
 
-    from launch.predict.config import PredictConfig
     from launch.predict.inputs import InputEncoder
     from launch.predict.model import load_for_prediction
-    from launch.predict.plan import scoring_job
     from launch.recipe import load_recipe
 
     device = "cpu" if arguments.size == "tiny" else "cuda"
-    config = PredictConfig(
-        recipe=arguments.recipe,
-        task=arguments.task,
-        stage="base",
-        out=Path("unused"),
-        data=Path("unused"),
-        adapter=arguments.adapter,
-        device=device,
-        threads=1,
-        batch_size=arguments.batch_size,
-    )
-    job = scoring_job(config)
+    job = base_job(arguments, device)
     loaded = load_for_prediction(job.spec)
     torch.set_num_threads(arguments.cores)
     encoder = InputEncoder(loaded, job.prompt, job.answers)
@@ -300,14 +282,6 @@ def main() -> None:
         ratio = f"{result['ratios'][way]:.1f} x faster" if way in result["ratios"] else ""
         print(f"{names[way]:<46}{rate:>10.2f}{ratio:>16}")
     finish(result, arguments.out)
-
-
-def finish(result: dict[str, Any], out: Path | None) -> None:
-    """Print the result as the last line, and write it where asked to."""
-    line = json.dumps(result)
-    if out is not None:
-        out.write_text(line + "\n", encoding="utf-8")
-    print(line)
 
 
 if __name__ == "__main__":

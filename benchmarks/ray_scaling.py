@@ -23,7 +23,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -36,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from predict_vs_loop import processor_name
+from harness import finish, processor_name
 
 LOCAL = ["--engine", "local"]
 ARMS = {"local": LOCAL, "ray_1": ["--workers", "1"], "ray_2": ["--workers", "2"], "pair": LOCAL}
@@ -300,10 +299,7 @@ def main() -> None:
         result = (watch_many if arguments.many else compare)(arguments, Path(scratch), names)
     for name, value in result.items():
         print(f"{name:<20}{value}")
-    line = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -25,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fuse_million import simulate
+from harness import finish, timed
 from PIL import Image
 
 from dataset_builders.files import write_json
@@ -120,18 +120,11 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-def timed(action: Callable[[], object]) -> float:
-    """Wall-clock seconds of an action."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
 def open_report(path: Path) -> float:
     """Seconds until the report is loaded and drawn."""
     with chromium() as page:
         drawn = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-        return timed(lambda: (page.goto(path.resolve().as_uri(), wait_until="load"), page.evaluate(drawn)))
+        return timed(lambda: (page.goto(path.resolve().as_uri(), wait_until="load"), page.evaluate(drawn)))[0]
 
 
 def walk_queue(address: str, steps: int) -> dict[str, Any]:
@@ -146,11 +139,11 @@ def walk_queue(address: str, steps: int) -> dict[str, Any]:
         )
 
     with chromium() as page:
-        first = timed(lambda: (page.goto(address), page.wait_for_selector(SHOWN)))
+        first, _ = timed(lambda: (page.goto(address), page.wait_for_selector(SHOWN)))
         queued = int(page.inner_text("#rf-at").split(" of ")[1])
         steps = min(steps, (queued - 1) // 2)
-        walked = [timed(lambda at=step + 2: press(page, "n", at)) for step in range(steps)]
-        decided = [timed(lambda at=steps + step + 2: press(page, "a", at)) for step in range(steps)]
+        walked = [timed(lambda at=step + 2: press(page, "n", at))[0] for step in range(steps)]
+        decided = [timed(lambda at=steps + step + 2: press(page, "a", at))[0] for step in range(steps)]
     found = {"queued": queued, "open_s": round(first, 3)}
     for name, seconds in (("next_photo_s", walked), ("decide_and_next_s", decided)):
         found |= {name: round(statistics.median(seconds), 3), f"{name}_worst": round(max(seconds), 3)}
@@ -184,10 +177,7 @@ def main() -> None:
     for part in ("report", "review"):
         for name, value in result[part].items():
             print(f"{part:<8}{name:<24}{value:>10}")
-    line = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":

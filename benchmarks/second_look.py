@@ -18,7 +18,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from harness import finish
 from numpy.typing import NDArray
 
 from dataset_builders.task_card import TaskCard, load_task_card
@@ -214,10 +214,7 @@ def main() -> None:
         "differences": differences,
     }
     report(result)
-    text = json.dumps(result)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    finish(result, arguments.out)
 
 
 def report(result: dict[str, Any]) -> None:

@@ -14,10 +14,10 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
+from harness import finish
 from numpy.typing import NDArray
 
 from dataset_builders.task_card import load_task_card
@@ -120,10 +120,7 @@ def main() -> None:
         low, high = found["score_interval"]
         print(f"{name}: score {found['score']:+.3f} [{low:+.3f}, {high:+.3f}]")
     result = {"benchmark": "stacking", "rows": len(rows.labels_N), "systems": systems, "differences": differences}
-    text = json.dumps(result)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":

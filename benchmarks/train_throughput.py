@@ -44,8 +44,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from harness import finish, no_gpu, processor_name
 from plan_memory import Arm, load, make_batch, model_directory
-from predict_vs_loop import no_gpu, processor_name
 
 TINY = Path("recipes/tiny/base.yaml")
 FULL = Path("recipes/base.yaml")
@@ -287,10 +287,7 @@ def main() -> None:
     result = compare_arms(arguments) if arguments.size == "tiny" else measure_full_size(arguments.size)
     for name, value in result.items():
         print(f"{name:<24}{value}")
-    line = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":

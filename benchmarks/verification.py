@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import finish
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -355,10 +356,7 @@ def main() -> None:
         cells = [f"{found['auc'][k]:.3f} [{found['interval'][k][0]:.3f}, {found['interval'][k][1]:.3f}]" for k in KINDS]
         dropped = f"{show(found['sound_dropped']):>16}{show(found['sound_dropped_of_hard']):>9}"
         print(f"{name:<12}" + "".join(f"{cell:>24}" for cell in cells) + dropped)
-    line = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(result, arguments.out)
 
 
 if __name__ == "__main__":
