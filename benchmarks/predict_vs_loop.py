@@ -8,8 +8,12 @@ itself. The scorer gives all answers' log-probabilities for a batch of photos in
 one thread each, as ``riskfuse predict --workers CORES`` runs it. Loading is not counted for any of them. Prints a
 table; the last line is one JSON object. Writes nothing else unless --out is given.
 
-Example:
+With --size 3b or 7b all ways run on a GPU, in one process, with the published size in bf16 and random weights, which
+say what they say until the limit; photos have the recipe's full pixel budget. Without a GPU: "not measured".
+
+Examples:
     python benchmarks/predict_vs_loop.py --data data/corridor --adapter saves/board/base
+    python benchmarks/predict_vs_loop.py --size 7b --photos 32 --out benchmarks/results/predict_vs_loop_7b.gpu.json
 """
 
 from __future__ import annotations
@@ -33,12 +37,13 @@ WARM_UP_PHOTOS = 4
 LIMIT_PHOTOS = 8  # generating to the limit is slow, and takes the same time for every photo
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(description: str | None = __doc__) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=Path, default=Path("recipes/tiny/base.yaml"))
     parser.add_argument("--task", type=Path, default=Path("recipes/tasks/corridor.yaml"))
-    parser.add_argument("--data", type=Path, help="data set directory; noise photos of 168 x 168 without it")
+    parser.add_argument("--size", choices=("tiny", "3b", "7b"), default="tiny", help="3b and 7b need a GPU")
+    parser.add_argument("--data", type=Path, help="data set directory; noise photos without it")
     parser.add_argument("--adapter", default="none", help="adapter directory, or none for the bare base (default)")
     parser.add_argument("--photos", type=int, default=128)
     parser.add_argument("--max-new-tokens", type=int, default=128)
@@ -49,8 +54,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def photo_paths(arguments: argparse.Namespace, scratch: Path) -> list[str]:
-    """Paths of the photos: validation and test photos of a data set, or noise."""
+def photo_paths(arguments: argparse.Namespace, scratch: Path, side: int = 168) -> list[str]:
+    """Paths of the photos: validation and test photos of a data set, or noise of ``side`` x ``side`` pixels."""
     from dataset_builders.manifest import read_manifest
 
     if arguments.data is not None:
@@ -63,7 +68,7 @@ def photo_paths(arguments: argparse.Namespace, scratch: Path) -> list[str]:
     for number in range(arguments.photos):
         path = scratch / f"{number}.png"
         coarse = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((168, 168)).save(path)
+        Image.fromarray(coarse).resize((side, side)).save(path)
         paths.append(str(path))
     return paths
 
@@ -84,6 +89,20 @@ class ScorerPool:
         return np.concatenate(list(self._pool.map(_score_batch, batches)))
 
 
+def _in_turn(job: Any, loaded: Any) -> Callable[[list[str]], np.ndarray]:
+    """The same in this process, with a model that is loaded."""
+    from launch.predict.scorer import LabelScorer
+
+    global _scorer
+    _scorer = LabelScorer(loaded, job.prompt, job.answers)
+
+    def score(photos: list[str]) -> np.ndarray:
+        batches = [photos[start : start + job.batch_size] for start in range(0, len(photos), job.batch_size)]
+        return np.concatenate([_score_batch(batch) for batch in batches])
+
+    return score
+
+
 def _load_scorer(job: Any, all_loaded: Any) -> None:
     from launch.predict.model import load_for_prediction
     from launch.predict.scorer import LabelScorer
@@ -97,6 +116,30 @@ def _score_batch(paths: list[str]) -> np.ndarray:
     from PIL import Image
 
     return _scorer.score([Image.open(path).convert("RGB") for path in paths])
+
+
+def no_gpu() -> str:
+    """Why nothing can be measured on a GPU; empty where there is one."""
+    import torch
+
+    return "" if torch.cuda.is_available() else "no GPU on this machine"
+
+
+def random_recipe(size: str, scratch: Path) -> Path:
+    """A recipe on a published size with random weights, made on the GPU and written to the disk."""
+    import torch
+    import yaml
+    from plan_memory import model_directory
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    directory = model_directory(f"Qwen2.5-VL-{size.upper()}-Instruct", scratch)
+    with torch.device("cuda"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(directory), dtype=torch.bfloat16)
+    model.save_pretrained(directory)
+    recipe = yaml.safe_load(Path("recipes/base.yaml").read_text(encoding="utf-8"))
+    path = scratch / "base.yaml"
+    path.write_text(yaml.safe_dump(recipe | {"model_name_or_path": str(directory)}), encoding="utf-8")
+    return path
 
 
 class UsualWay:
@@ -119,7 +162,7 @@ class UsualWay:
 
         photo = Image.open(path).convert("RGB")
         text = self._processor.apply_chat_template(self._talk, tokenize=False, add_generation_prompt=True)
-        inputs = self._processor(text=[text], images=[photo], **self._options)
+        inputs = self._processor(text=[text], images=[photo], **self._options).to(self._model.device)
         with torch.inference_mode():
             output = self._model.generate(**inputs, max_new_tokens=limit, min_new_tokens=least, do_sample=False)
         new = output[:, inputs["input_ids"].shape[1] :]
@@ -136,13 +179,14 @@ def pass_an_answer(loaded: Any, encoder: Any, answers: list[list[int]], path: st
     encoded = encoder.encode([photo])
     prompt, found = encoded.prompt_ids[0], []
     for answer in answers:
-        ids = torch.tensor([prompt + answer])
+        ids = torch.tensor([prompt + answer], device=loaded.device)
         kinds = (ids == loaded.model.config.image_token_id).int()
+        vision = {name: tensor.to(loaded.device) for name, tensor in encoded.vision.items()}
         with torch.inference_mode():
             logits = loaded.model(
-                input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=kinds, **encoded.vision
+                input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=kinds, **vision
             ).logits[0, len(prompt) - 1 : -1]
-        found.append(float(logits.log_softmax(-1)[torch.arange(len(answer)), answer].sum()))
+        found.append(float(logits.float().log_softmax(-1)[torch.arange(len(answer)), answer].sum()))
     return found
 
 
@@ -173,6 +217,7 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     from launch.predict.plan import scoring_job
     from launch.recipe import load_recipe
 
+    device = "cpu" if arguments.size == "tiny" else "cuda"
     config = PredictConfig(
         recipe=arguments.recipe,
         task=arguments.task,
@@ -180,14 +225,15 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
         out=Path("unused"),
         data=Path("unused"),
         adapter=arguments.adapter,
-        device="cpu",
+        device=device,
         threads=1,
+        batch_size=arguments.batch_size,
     )
     job = scoring_job(config)
     loaded = load_for_prediction(job.spec)
     torch.set_num_threads(arguments.cores)
     encoder = InputEncoder(loaded, job.prompt, job.answers)
-    score = ScorerPool(job, arguments.cores, arguments.batch_size)
+    score = ScorerPool(job, arguments.cores, arguments.batch_size) if device == "cpu" else _in_turn(job, loaded)
     texts = [answer.text for answer in job.answers]
     recipe, limit = load_recipe(arguments.recipe), arguments.max_new_tokens
     usual = UsualWay(loaded.model, recipe.model_name_or_path, recipe.raw, job.prompt, texts)
@@ -214,7 +260,9 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     agree = [text == best for (text, _), best in zip(results["generate"], scored, strict=True) if text is not None]
     return {
         "benchmark": "predict_vs_loop",
+        "size": arguments.size,
         "photos": len(paths),
+        "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(),
         "cores": arguments.cores,
         "processor": processor_name(),
         "repeats": arguments.repeats,
@@ -233,8 +281,14 @@ def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
     os.environ["OMP_NUM_THREADS"] = "1"
+    if arguments.size != "tiny" and (reason := no_gpu()):
+        finish({"benchmark": "predict_vs_loop", "size": arguments.size, "not_measured": reason}, arguments.out)
+        return
     with tempfile.TemporaryDirectory() as scratch:
-        result = measure(arguments, photo_paths(arguments, Path(scratch)))
+        if arguments.size != "tiny":
+            arguments.recipe = random_recipe(arguments.size, Path(scratch))
+        side = 168 if arguments.size == "tiny" else 756
+        result = measure(arguments, photo_paths(arguments, Path(scratch), side))
     print(f"{'way':<46}{'photos/s':>10}{'the scorer is':>16}")
     names = {
         "scorer": "label scorer, batches",
@@ -245,9 +299,14 @@ def main() -> None:
     for way, rate in result["photos_per_s"].items():
         ratio = f"{result['ratios'][way]:.1f} x faster" if way in result["ratios"] else ""
         print(f"{names[way]:<46}{rate:>10.2f}{ratio:>16}")
+    finish(result, arguments.out)
+
+
+def finish(result: dict[str, Any], out: Path | None) -> None:
+    """Print the result as the last line, and write it where asked to."""
     line = json.dumps(result)
-    if arguments.out is not None:
-        arguments.out.write_text(line + "\n", encoding="utf-8")
+    if out is not None:
+        out.write_text(line + "\n", encoding="utf-8")
     print(line)
 
 

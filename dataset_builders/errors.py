@@ -4,7 +4,16 @@ Every leaf is also a standard-library type, so that a caller who does not know R
 it expects. No class defines ``__init__``: instances pickle, and so travel across processes and Ray.
 """
 
-__all__ = ["ConfigError", "DataError", "FingerprintMismatch", "PhotoError", "RiskFuseError", "StepError"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "FingerprintMismatch",
+    "PhotoError",
+    "RiskFuseError",
+    "StepError",
+    "StoreError",
+    "StoreForbidden",
+]
 
 
 class RiskFuseError(Exception):
@@ -25,6 +34,14 @@ class PhotoError(DataError):
 
 class FingerprintMismatch(RiskFuseError, RuntimeError):  # noqa: N818 - says what was found
     """Results on disk were made from other inputs or another configuration than the ones given now."""
+
+
+class StoreError(RiskFuseError, ConnectionError):
+    """A store behind a URI does not answer, or not as it should."""
+
+
+class StoreForbidden(RiskFuseError, PermissionError):  # noqa: N818 - says what was found
+    """A store behind a URI answers, and does not let us read or write."""
 
 
 class StepError(RiskFuseError, RuntimeError):

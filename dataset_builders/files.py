@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dataset_builders.stores import Location, StorePath
+
 __all__ = [
     "atomic_path",
     "content_hash",
     "file_sha256",
     "link_or_copy",
     "remove_unfinished",
+    "write_bytes",
     "write_json",
     "write_text",
 ]
@@ -34,11 +37,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_unfinished(directory: Path) -> None:
+def remove_unfinished(directory: Location) -> None:
     """Remove the temporary files that processes left in a directory when they were killed inside ``atomic_path``.
 
-    For the start of a run that owns the directory: nobody else may be writing there.
+    For the start of a run that owns the directory: nobody else may be writing there. Stores have none.
     """
+    if isinstance(directory, StorePath):
+        return
     for path in directory.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -52,13 +57,21 @@ def link_or_copy(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with LF line ends, atomically."""
+def write_bytes(path: Location, content: bytes) -> None:
+    """Write a file, atomically: by a rename, in a store by one put."""
+    if isinstance(path, StorePath):
+        path.write_bytes(content)
+        return
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_text(path: Location, text: str) -> None:
+    """Write UTF-8 text with LF line ends, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Location, value: Any) -> None:
     """Write JSON, atomically; Chinese text stays readable and keys keep their order."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 

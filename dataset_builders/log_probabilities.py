@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dataset_builders.errors import DataError
-from dataset_builders.files import file_sha256
+from dataset_builders.stores import Location, each, listed, location
 from dataset_builders.task_card import TaskCard
 
 __all__ = ["LogProbabilities", "read_log_probabilities"]
@@ -34,29 +34,30 @@ class LogProbabilities:
     """
 
     logp_K_of: dict[str, NDArray[np.float64]]
-    directory_of: dict[str, Path]
+    directory_of: dict[str, Location]
     hashes: dict[str, str]
 
 
-def read_log_probabilities(predictions_dirs: Sequence[Path], card: TaskCard) -> LogProbabilities:
+def read_log_probabilities(predictions_dirs: Sequence[str | Location], card: TaskCard) -> LogProbabilities:
     """Read the base stage's predictions.
 
     Args:
-        predictions_dirs: Complete predictions directories; no photo may be in two of them.
+        predictions_dirs: Complete predictions directories, paths or URIs; no photo may be in two of them.
         card: The task card.
 
     Raises:
         DataError: A directory is no complete set of predictions of the base stage, or a photo is in two of them.
     """
     found = LogProbabilities({}, {}, {})
-    for number, directory in enumerate(predictions_dirs):
+    for number, directory in enumerate(map(location, predictions_dirs)):
         if not (directory / _MARKER).is_file():
             raise DataError(
                 f"{directory / _MARKER}: no such file, so the predictions are not complete; run riskfuse predict"
             )
-        for part in sorted(directory.glob("part-*.parquet")):
-            found.hashes[f"{number}/{part.name}"] = file_sha256(part)
-            ids, logp_NK, known_N = _read_part(part, card)
+        parts = listed(directory, "part-*.parquet")
+        for part, content in zip(parts, each(lambda path: path.read_bytes(), parts), strict=True):
+            found.hashes[f"{number}/{part.name}"] = hashlib.sha256(content).hexdigest()
+            ids, logp_NK, known_N = _read_part(part, content, card)
             for sample_id, logp_K, known in zip(ids, logp_NK, known_N, strict=True):
                 if (other := found.directory_of.get(sample_id)) is not None:
                     raise DataError(f"{part}: {sample_id!r} is also in {other}; a photo needs one prediction")
@@ -68,11 +69,13 @@ def read_log_probabilities(predictions_dirs: Sequence[Path], card: TaskCard) -> 
     return found
 
 
-def _read_part(path: Path, card: TaskCard) -> tuple[list[str], NDArray[np.float64], NDArray[np.bool_]]:
+def _read_part(
+    path: Location, content: bytes, card: TaskCard
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.bool_]]:
     """Sample ids, log-probabilities normalised over the labels, and which rows have any."""
     columns = [f"logp_{label_id}" for label_id in card.label_ids]
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(content))
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a Parquet file ({error}); predict again") from error
     missing = [name for name in ("sample_id", "status", *columns) if name not in table.column_names]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dataset_builders.errors import DataError
 from dataset_builders.files import atomic_path
+from dataset_builders.stores import Location, location, parquet_source
 
 __all__ = [
     "DROPPED",
@@ -92,17 +93,17 @@ def write_manifest(dataset_dir: Path, rows: Sequence[ManifestRow]) -> None:
         pq.write_table(table, temporary, compression="zstd", row_group_size=1 << 20)
 
 
-def read_manifest(dataset_dir: str | Path) -> list[ManifestRow]:
+def read_manifest(dataset_dir: str | Location) -> list[ManifestRow]:
     """Read the manifest of a data set directory, in the order of the sources' lists.
 
     Raises:
         DataError: There is no manifest, or it is not one of this version.
     """
-    path = Path(dataset_dir) / MANIFEST_NAME
+    path = location(dataset_dir) / MANIFEST_NAME
     if not path.is_file():
         raise DataError(f"{path}: no such file; make the data set with `riskfuse build CONFIG.yaml`")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(parquet_source(path))
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a Parquet file ({error}); run `riskfuse build` again") from error
     missing = [name for name in MANIFEST_SCHEMA.names if name not in table.column_names]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from dataset_builders.log_probabilities import read_log_probabilities
+from dataset_builders.stores import Location
 from dataset_builders.task_card import Specialist, TaskCard
 
 __all__ = ["read_target_probabilities"]
 
 
 def read_target_probabilities(
-    predictions_dirs: Sequence[Path], card: TaskCard, specialist: Specialist
+    predictions_dirs: Sequence[str | Location], card: TaskCard, specialist: Specialist
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Probability that a photo has one of the specialist's target labels, as the base stage sees it.
 

@@ -18,6 +18,7 @@ from dataset_builders.manifest import ManifestRow, read_manifest
 from dataset_builders.mining import read_target_probabilities
 from dataset_builders.sharegpt import write_sharegpt
 from dataset_builders.split import in_turns, repeat_evenly
+from dataset_builders.stores import Location
 from dataset_builders.task_card import Specialist, TaskCard
 
 __all__ = ["Choice", "SpecialistResult", "build_specialist", "choose_examples"]
@@ -38,7 +39,7 @@ class Choice:
     """
 
     stage: str
-    predictions_dirs: tuple[Path, ...]
+    predictions_dirs: tuple[Location, ...]
     seed: int = 0
     rows: int | None = None
 

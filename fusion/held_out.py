@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from dataset_builders.errors import DataError, FingerprintMismatch
 from dataset_builders.files import content_hash
+from dataset_builders.stores import Location, location
 from dataset_builders.task_card import TaskCard
 from fusion.predictions import Predictions, read_predictions
 
@@ -60,7 +61,7 @@ def read_held_out(directory: str | Path, stage: str, main: Predictions, manifest
             was trained on, or that the data set does not have.
         FingerprintMismatch: A fold's predictions are not those that ``riskfuse out-of-fold`` made.
     """
-    place = Path(directory) / stage
+    place = location(directory) / stage
     marker = _read_marker(place, stage, card)
     known = manifest["sample_id"].combine_chunks()
     fold_N = manifest["fold"].to_numpy()
@@ -83,7 +84,7 @@ def read_held_out(directory: str | Path, stage: str, main: Predictions, manifest
     return HeldOut(_joined(main, [rest, *parts]), frozenset(covered), content_hash(fingerprints))
 
 
-def _read_marker(place: Path, stage: str, card: TaskCard) -> dict[str, Any]:
+def _read_marker(place: Location, stage: str, card: TaskCard) -> dict[str, Any]:
     path = place / HELD_OUT_MARKER
     try:
         marker = json.loads(path.read_text(encoding="utf-8"))

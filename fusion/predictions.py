@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataset_builders.errors import DataError, FingerprintMismatch
+from dataset_builders.errors import DataError, FingerprintMismatch, RiskFuseError
+from dataset_builders.stores import Location, each, listed, location, parquet_source
 
 __all__ = ["MARKER_NAME", "Predictions", "read_predictions"]
 
@@ -40,7 +40,7 @@ class Predictions:
         fingerprint: Identifies model, prompt and code that answered.
     """
 
-    directory: Path
+    directory: Location
     sample_ids: pa.Array
     logps_NK: NDArray[np.float64]
     failed_N: NDArray[np.bool_]
@@ -57,11 +57,11 @@ class Predictions:
         return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def read_predictions(directory: str | Path, answers: tuple[str, ...]) -> Predictions:
+def read_predictions(directory: str | Location, answers: tuple[str, ...]) -> Predictions:
     """Read all shards of a finished prediction run.
 
     Args:
-        directory: Predictions directory, see ``docs/contracts.md``.
+        directory: Predictions directory, a path or a URI, see ``docs/contracts.md``.
         answers: Answer identifiers of the stage in the task card's order.
 
     Raises:
@@ -69,23 +69,22 @@ def read_predictions(directory: str | Path, answers: tuple[str, ...]) -> Predict
             those of the task card, or an ``ok`` row holds no log-probabilities.
         FingerprintMismatch: The shards were not all made by the same model, prompt and code.
     """
-    directory = Path(directory)
+    directory = location(directory)
     marker = _read_marker(directory)
-    paths = sorted(directory.glob("part-*.parquet"))
+    paths = listed(directory, "part-*.parquet")
     if len(paths) != marker["shards"]:
         raise DataError(
             f"{directory}: {MARKER_NAME} counts {marker['shards']} shards, found {len(paths)} part-*.parquet; "
             "run the same `riskfuse predict` again"
         )
     tables, fingerprints = [], {f"{MARKER_NAME}": _canonical(marker["fingerprint"])}
-    for path in paths:
-        table = _read_shard(path, answers)
+    for path, table in zip(paths, each(lambda path: _read_shard(path, answers), paths), strict=True):
         fingerprints[path.name] = _fingerprint(table, path)
         tables.append(table)
     if len(set(fingerprints.values())) > 1:
-        listed = "\n".join(f"  {name}: {value}" for name, value in fingerprints.items())
+        lines = "\n".join(f"  {name}: {value}" for name, value in fingerprints.items())
         raise FingerprintMismatch(
-            f"{directory}: shards of different runs are mixed; remove the directory and predict again:\n{listed}"
+            f"{directory}: shards of different runs are mixed; remove the directory and predict again:\n{lines}"
         )
     table = pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).combine_chunks()
     if len(table) != marker["rows"]:
@@ -95,7 +94,7 @@ def read_predictions(directory: str | Path, answers: tuple[str, ...]) -> Predict
     return _checked(directory, table, answers, fingerprints[MARKER_NAME])
 
 
-def _read_marker(directory: Path) -> dict[str, Any]:
+def _read_marker(directory: Location) -> dict[str, Any]:
     path = directory / MARKER_NAME
     try:
         marker = json.loads(path.read_text(encoding="utf-8"))
@@ -116,12 +115,14 @@ def _read_marker(directory: Path) -> dict[str, Any]:
     return marker
 
 
-def _read_shard(path: Path, answers: tuple[str, ...]) -> pa.Table:
+def _read_shard(path: Location, answers: tuple[str, ...]) -> pa.Table:
     columns = [*FIXED_COLUMNS, *(LOGP_PREFIX + answer for answer in answers)]
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(parquet_source(path)) as file:
             names = file.schema_arrow.names
             table = file.read([name for name in columns if name in names])
+    except RiskFuseError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a Parquet file ({error}); remove it and predict again") from error
     got = [name.removeprefix(LOGP_PREFIX) for name in names if name.startswith(LOGP_PREFIX)]
@@ -136,7 +137,7 @@ def _read_shard(path: Path, answers: tuple[str, ...]) -> pa.Table:
     return table.select(columns)
 
 
-def _fingerprint(table: pa.Table, path: Path) -> str:
+def _fingerprint(table: pa.Table, path: Location) -> str:
     raw = (table.schema.metadata or {}).get(FINGERPRINT_KEY)
     if raw is None:
         raise FingerprintMismatch(f"{path}: has no fingerprint in its metadata; predict again with this version")
@@ -148,7 +149,7 @@ def _canonical(fingerprint: Any) -> str:
     return fingerprint if isinstance(fingerprint, str) else json.dumps(fingerprint, sort_keys=True, ensure_ascii=False)
 
 
-def _checked(directory: Path, table: pa.Table, answers: tuple[str, ...], fingerprint: str) -> Predictions:
+def _checked(directory: Location, table: pa.Table, answers: tuple[str, ...], fingerprint: str) -> Predictions:
     sample_ids = table["sample_id"].combine_chunks()
     counts = pc.value_counts(sample_ids)
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()

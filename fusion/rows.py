@@ -72,6 +72,11 @@ class Rows:
             look_errors=tuple(errors.filter(keep) for errors in self.look_errors),
         )
 
+    def keys(self) -> list[str]:
+        """One text a row: near-duplicates share a number; a photo without one stands for itself."""
+        columns = (self.column("group").tolist(), self.column("sample_id").tolist())
+        return [f"group {group}" if group >= 0 else f"photo {one}" for group, one in zip(*columns, strict=True)]
+
     def column(self, name: str) -> NDArray:
         """A column of the manifest as a NumPy array; values of ``REPEATED`` columns are objects that rows share."""
         if name not in REPEATED:

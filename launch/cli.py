@@ -46,6 +46,7 @@ COMMANDS = (
     "llamaboard",
     "train",
     "predict",
+    "parity",
     "explain",
     "out-of-fold",
     "verify",

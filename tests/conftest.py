@@ -155,3 +155,34 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> P
     }
     path.write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
     return path
+
+
+@pytest.fixture
+def web_server():
+    """Serves directories over HTTP: ``web_server(directory)`` is the URI. Paths with 403 or 503 get that answer, those
+    with ``get`` beside it only when the file is wanted, and not when its size is."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    class Handler(SimpleHTTPRequestHandler):
+        def send_head(self):
+            for status in (403, 503):
+                if str(status) in self.path and not ("get" in self.path and self.command == "HEAD"):
+                    return self.send_error(status)
+            return super().send_head()
+
+        def log_message(self, *_):
+            pass
+
+    servers = []
+
+    def serve(directory: Path) -> str:
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=directory)))
+        Thread(target=servers[-1].serve_forever, args=(0.05,), daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()

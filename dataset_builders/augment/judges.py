@@ -13,6 +13,7 @@ from dataset_builders.errors import DataError
 from dataset_builders.findings import Findings
 from dataset_builders.log_probabilities import read_log_probabilities
 from dataset_builders.manifest import ManifestRow
+from dataset_builders.stores import Location
 from dataset_builders.task_card import TaskCard
 
 __all__ = ["Judge", "StageOneJudge"]
@@ -45,7 +46,7 @@ class Judge(Protocol):
 class StageOneJudge:
     """The first stage's predictions, made by models that did not see the photos (``riskfuse out-of-fold``)."""
 
-    def __init__(self, predictions_dirs: Sequence[Path], card: TaskCard) -> None:
+    def __init__(self, predictions_dirs: Sequence[str | Location], card: TaskCard) -> None:
         self._directories = ", ".join(map(str, predictions_dirs))
         self._found = read_log_probabilities(predictions_dirs, card)
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from dataset_builders.build_config import Role, SourceName
 from dataset_builders.errors import DataError
 from dataset_builders.findings import Findings
+from dataset_builders.stores import Location
 from dataset_builders.task_card import TaskCard
 
 __all__ = ["Entry", "RawRow", "check_rows"]
@@ -41,7 +42,7 @@ class Entry:
         position: Row in the list, from 0; blank lines do not count.
         label: Label id; None when unlabelled.
         source_file: Normalised path relative to the image directory, with ``/``.
-        file: Where the photo should be; it need not exist.
+        file: Where the photo should be; it need not exist. In a store, relative to the image directory.
         where: File and row, for messages.
     """
 
@@ -61,7 +62,7 @@ class Entry:
 
 
 def check_rows(
-    rows: Sequence[RawRow], *, source: str, role: Role, path: Path, images: Path, card: TaskCard
+    rows: Sequence[RawRow], *, source: str, role: Role, path: Location, images: Location, card: TaskCard
 ) -> list[Entry]:
     """Check the rows of one source.
 
@@ -79,15 +80,14 @@ def check_rows(
     """
     if not rows:
         raise DataError(f"{path}: empty; expected one photo a row (source {source!r})")
-    if not images.is_dir():
+    if isinstance(images, Path) and not images.is_dir():
         raise DataError(f"{images}: no such directory; it should hold the photos of {path} (source {source!r})")
     findings = Findings()
-    root = images.resolve()
     seen: dict[str, RawRow] = {}
     entries = []
     for position, row in enumerate(rows):
         source_file = str(PurePosixPath(row.name))
-        problem = _path_problem(row.name, images, root)
+        problem = _path_problem(row.name, images)
         if problem:
             findings.add(f"{row.where}: {row.name!r} {problem}")
         elif source_file in seen:
@@ -101,7 +101,7 @@ def check_rows(
                 position=position,
                 label=_label_id(row, card, findings),
                 source_file=source_file,
-                file=images / source_file,
+                file=images / source_file if isinstance(images, Path) else Path(source_file),
                 where=row.where,
             )
         )
@@ -110,7 +110,7 @@ def check_rows(
     return entries
 
 
-def _path_problem(name: str, images: Path, root: Path) -> str | None:
+def _path_problem(name: str, images: Location) -> str | None:
     if any(unicodedata.category(character) == "Cc" for character in name):
         return "holds a control character; is `encoding:` right?"
     path = PurePosixPath(name)
@@ -118,7 +118,7 @@ def _path_problem(name: str, images: Path, root: Path) -> str | None:
         return f"leaves the image directory; name it relative to {images}, without `..`"
     if not path.name:
         return "names no file"
-    if not (images / path).resolve().is_relative_to(root):
+    if isinstance(images, Path) and not (images / path).resolve().is_relative_to(images.resolve()):
         return f"leaves the image directory through a link; copy the photo into {images}"
     return None
 

@@ -8,9 +8,10 @@ from dataset_builders.build_config import LabelListSource
 from dataset_builders.errors import DataError
 from dataset_builders.findings import Findings
 from dataset_builders.sources.entries import RawRow
-from dataset_builders.sources.text import read_text
+from dataset_builders.sources.text import AUTO, read_text
+from dataset_builders.stores import Location
 
-__all__ = ["read_label_list"]
+__all__ = ["read_label_list", "read_list"]
 
 # Spaces instead of a tab are taken for the separator only where no other reading is possible: what stands before them
 # ends like a photo's name, and what follows is one word that does not.
@@ -20,24 +21,34 @@ _PHOTO = re.compile(rf".*{_SUFFIX}", re.IGNORECASE)
 
 
 def read_label_list(source: LabelListSource) -> list[RawRow]:
+    """Read the rows of a source that is a label list; see ``read_list``."""
+    return read_list(source.path, source=source.name, encoding=source.encoding)
+
+
+def read_list(path: Location, *, source: str, encoding: str = AUTO) -> list[RawRow]:
     """Read the rows of a label list. Blank lines are no rows; CR LF and LF both end a line.
+
+    Args:
+        path: The list.
+        source: Name of the source, for messages.
+        encoding: As in ``LabelListSource``.
 
     Raises:
         DataError: The file is missing, its encoding is unknown, or lines have more than two fields.
     """
     # Not splitlines(): it also breaks at characters that may stand in a name, such as U+2028.
-    lines = read_text(source.path, encoding=source.encoding).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = read_text(path, encoding=encoding).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     findings = Findings()
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"{source.path}:{number}"
+        where = f"{path}:{number}"
         name, label, rest = _split(line.strip())
         if rest:
             findings.add(f"{where}: expected name<TAB>label, got {2 + len(rest)} fields: {line.strip()!r}")
         rows.append(RawRow(name=name, label=label, where=where))
-    findings.raise_if_any(DataError, f"{source.path}: wrong rows in source {source.name!r}")
+    findings.raise_if_any(DataError, f"{path}: wrong rows in source {source!r}")
     return rows
 
 

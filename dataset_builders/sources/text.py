@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from dataset_builders.errors import DataError
+from dataset_builders.errors import DataError, RiskFuseError
+from dataset_builders.stores import Location
 
 __all__ = ["AUTO", "decode_text", "read_bytes", "read_text"]
 
@@ -16,7 +17,7 @@ _GUESSES = ("utf-8", "gb18030")
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Location) -> bytes:
     """Read a list or table whole.
 
     Raises:
@@ -26,6 +27,8 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; paths are relative to the current directory ({Path.cwd()})") from None
+    except RiskFuseError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -57,7 +60,7 @@ def decode_text(raw: bytes, *, encoding: str, where: str) -> str:
     raise DataError(f"{where}: neither UTF-8 nor GB18030; save it as UTF-8, or name its encoding with `encoding:`")
 
 
-def read_text(path: Path, *, encoding: str) -> str:
+def read_text(path: Location, *, encoding: str) -> str:
     """Read and decode a text file.
 
     Raises:

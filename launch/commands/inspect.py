@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dataset_builders.stores import Location, location
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -24,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="complete data set directory")
     parser.add_argument("--task", type=Path, help="task card, for the labels' texts")
     parser.add_argument(
-        "--predictions", type=Path, nargs="+", default=(), metavar="DIR", help="out-of-fold predictions of stage base"
+        "--predictions",
+        type=location,
+        nargs="+",
+        default=(),
+        metavar="DIR",
+        help="stage base's out-of-fold predictions",
     )
     parser.add_argument("--out", type=Path, help="report directory (default: runs/inspect/NAME)")
     parser.add_argument("--fail-on", default="", metavar="FINDING,…", help="exit with 1 when one of these is a problem")
@@ -73,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _probabilities(dataset: Path, directories: Sequence[Path]) -> dict[str, NDArray[np.float64]]:
+def _probabilities(dataset: Path, directories: Sequence[Location]) -> dict[str, NDArray[np.float64]]:
     """Sample id -> probabilities of the labels, each directory calibrated on its own rows: folds have their own models.
 
     Raises:

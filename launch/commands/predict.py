@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataset_builders.errors import ConfigError
+from dataset_builders.stores import location
 
 if TYPE_CHECKING:
     from launch.predict import PredictReport
@@ -29,13 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     required.add_argument("--recipe", type=Path, required=True, help="training recipe: model, template, pixel budget")
     required.add_argument("--task", type=Path, required=True, help="task card")
     required.add_argument("--stage", required=True, help="stage of the task card: base or a specialist's name")
-    required.add_argument("--out", type=Path, required=True, help="predictions directory")
-    photos = parser.add_argument_group("photos: a data set, or a list beside a directory")
-    photos.add_argument("--data", type=Path, help="data set directory with manifest.parquet")
+    required.add_argument("--out", type=location, required=True, help="predictions directory, or its URI")
+    photos = parser.add_argument_group("photos: a data set, or a list beside a directory; paths or URIs")
+    photos.add_argument("--data", type=location, help="data set directory with manifest.parquet")
     photos.add_argument("--splits", default="val,test", help="splits of the data set (default: val,test)")
     photos.add_argument("--folds", help="only rows of these folds of the data set, such as 0,2 (default: all)")
-    photos.add_argument("--images", type=Path, help="photo directory, with --list")
-    photos.add_argument("--list", type=Path, dest="photo_list", help="text file, one photo name a line")
+    photos.add_argument("--images", type=location, help="photo directory, with --list")
+    photos.add_argument("--list", type=location, dest="photo_list", help="text file, one photo name a line")
+    photos.add_argument("--sample", type=int, help="only so many photos, evenly spread over the list (for parity)")
     model = parser.add_argument_group("model")
     model.add_argument("--adapter", help="adapter directory (default: the recipe's output_dir); none: the bare base")
     model.add_argument("--merged", type=Path, help="merged model directory, in place of base and adapter")
@@ -48,15 +50,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     model.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     work = parser.add_argument_group("work")
-    work.add_argument("--engine", choices=("ray", "local"), default="ray", help="Ray actors or this process alone")
+    work.add_argument(
+        "--engine",
+        choices=("ray", "local", "endpoint", "vllm"),
+        help="Ray actors, this process alone, a server that is there, or a vLLM server that ends with the run "
+        "(default: endpoint with --endpoint, otherwise ray)",
+    )
     work.add_argument("--workers", type=int, default=1, help="Ray actors; any number gives the same bytes (default: 1)")
     work.add_argument("--address", help="Ray cluster to join (default: a private one)")
     work.add_argument("--batch-size", type=int, default=16, help="photos in a forward pass (default: 16)")
     work.add_argument("--shard-size", type=int, default=128, help="photos in a part file (default: 128)")
     work.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
+    _add_server_arguments(parser)
     work.add_argument("--metrics", type=Path, help="keep this file up to date for Prometheus (textfile collector)")
     work.add_argument("--json", action="store_true", help="print one JSON object in place of the text")
     work.add_argument("--overwrite", action="store_true", help="remove predictions of another configuration first")
+
+
+def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    both = parser.add_argument_group("engines endpoint and vllm")
+    both.add_argument("--in-flight", type=int, default=16, help="photos asked about at the same time (default: 16)")
+    both.add_argument(
+        "--reading",
+        choices=("first-token", "whole"),
+        help="first-token: one request a photo, any server, upper bounds; whole: every token of every answer, exact, "
+        "vLLM alone (default: whole for engine vllm, otherwise first-token)",
+    )
+    both.add_argument(
+        "--top-logprobs", type=int, default=20, help="log-probabilities that first-token asks for (default: 20)"
+    )
+    endpoint = parser.add_argument_group("engine endpoint: photos are sent to an OpenAI-compatible server")
+    endpoint.add_argument("--endpoint", metavar="URL", help="its base address, such as http://127.0.0.1:8000/v1")
+    endpoint.add_argument("--endpoint-model", metavar="NAME", help="the model's name there")
+    endpoint.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key (default: no key)")
+    endpoint.add_argument("--plain-http", action="store_true", help="send photos to another machine unencrypted")
+    vllm = parser.add_argument_group("engine vllm: a server on this machine that ends with the run")
+    vllm.add_argument("--vllm-python", type=Path, metavar="PATH", help="Python of the environment that has vLLM")
+    vllm.add_argument("--vllm-args", default="", metavar="WORDS", help="more options of vLLM's server, in one argument")
+    vllm.add_argument("--vllm-wait-s", type=float, default=900.0, help="time to load the model (default: 900)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _as_json(report: PredictReport) -> dict[str, Any]:
     return {
-        "out": report.out.as_posix(),
+        "out": str(report.out),
         "complete": report.complete,
         "fingerprint": report.fingerprint,
         "rows": report.rows,

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from dataset_builders.stores import location
+
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "write the specialists' training and validation sets, with negatives that the base model finds hard"
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="data set directory, made by riskfuse build")
     parser.add_argument("--task", type=Path, required=True, help="task card (YAML)")
     parser.add_argument(
-        "--predictions", type=Path, required=True, nargs="+", help="the base stage's predictions on training photos"
+        "--predictions", type=location, required=True, nargs="+", help="the base stage's predictions on training photos"
     )
     parser.add_argument("--stage", nargs="+", metavar="NAME", help="only these specialists of the card (default: all)")
     parser.add_argument(

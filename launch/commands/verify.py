@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_builders.errors import ConfigError
+from dataset_builders.stores import location
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the first stage's out-of-fold predictions, a CLIP-like model, or nobody: all copies come back",
     )
     parser.add_argument(
-        "--predictions", type=Path, nargs="+", default=[], metavar="DIR", help="stage1: directories, of every fold"
+        "--predictions", type=location, nargs="+", default=[], metavar="DIR", help="stage1: directories, of every fold"
     )
     encoder = parser.add_argument_group("dual encoder")
     encoder.add_argument("--model", help="directory or hub name of a CLIP- or SigLIP-like model")

@@ -18,7 +18,7 @@ from launch.pipeline.model_steps import (
     training_step,
 )
 from launch.pipeline.step import Step
-from launch.predict.parts import part_path
+from launch.predict.parts import part_name
 from launch.predict.rows import cut_shards, rows_from_dataset
 from launch.predict.run import MARKER_NAME
 from launch.training import training_environment
@@ -93,7 +93,7 @@ def fold_prediction_step(
             "shard_size": config.shard_size,
         },
         inputs=trained_files(recipe),
-        outputs=(out / MARKER_NAME, *(part_path(out, shard.index) for shard in shards)),
+        outputs=(out / MARKER_NAME, *(out / part_name(shard.index) for shard in shards)),
         owned=(out,),
         make_commands=lambda: [riskfuse_command(*words, environment=offline, partial_success=True)],
         begin=lambda: _write_recipe(path, recipe, config),

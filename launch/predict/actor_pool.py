@@ -76,7 +76,8 @@ class ActorPool:
         """Score all shards; results come in the order in which they finish.
 
         Raises:
-            RiskFuseError: The model cannot be loaded, or a node has other versions than this one.
+            RiskFuseError: The model cannot be loaded, a node has other versions than this one, or the photos' store
+                does not answer.
             StepError: Actors died again and again, and nothing was finished meanwhile.
         """
         originals = {shard.index: shard for shard in shards}
@@ -90,13 +91,13 @@ class ActorPool:
                 actor, result = None, self._after_death(piece, outcome) if piece else None
             else:
                 result = self._after_answer(piece, outcome) if piece else None
+            if actor is not None and self._waiting:  # before the result is written: no worker waits for a disk
+                following = self._waiting.popleft()
+                self._flights[actor.score.remote(following.shard)] = (actor, following)
             if result is not None:
                 remaining -= 1
                 # The list's own rows: a part file says which photos were asked for, whatever became of them.
                 yield replace(result, shard=originals[result.shard.index])
-            if actor is not None and self._waiting:
-                following = self._waiting.popleft()
-                self._flights[actor.score.remote(following.shard)] = (actor, following)
 
     def stop(self) -> None:
         """End all actors."""
@@ -117,10 +118,10 @@ class ActorPool:
         try:
             return actor, piece, ray.get(done[0])
         except ray.exceptions.RayTaskError as error:
-            if piece is not None:  # a shard's error is its result; what is raised left the actor unusable
-                return actor, piece, error
             if isinstance(error.cause, RiskFuseError):
                 raise error.cause from None
+            if piece is not None:  # a shard's error is its result; what is raised left the actor unusable
+                return actor, piece, error
             raise
         except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
             return actor, piece, error

@@ -42,6 +42,13 @@ class AnswerTrie:
                 visible[i] |= visible[parent]
         return visible
 
+    def prefixes(self) -> list[tuple[int, ...]]:
+        """The token ids from the prompt's end to each node, the node's own among them."""
+        found: list[tuple[int, ...]] = []
+        for token, parent in zip(self.tokens, self.parents, strict=True):
+            found.append((*(found[parent] if parent >= 0 else ()), token))
+        return found
+
 
 def build_trie(answers: Sequence[Sequence[int]]) -> AnswerTrie:
     """Merge the token sequences of all answers, each with its end-of-turn token, into one trie.

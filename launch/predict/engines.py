@@ -33,12 +33,12 @@ def score_on_ray(
         job: What every actor needs.
         shards: What is to be done.
         workers: Number of actors, >= 1; each takes one CPU, and one GPU when the job runs on GPUs.
-        address: A running cluster, whose nodes need RiskFuse and the same file paths; a private one otherwise.
+        address: A running cluster, whose nodes need RiskFuse and the same file paths, or URIs; a private one otherwise.
         on_death: Called when an actor has died.
 
     Raises:
         ConfigError: Nobody answers at the address.
-        RiskFuseError: The model cannot be loaded, or a node has other versions.
+        RiskFuseError: The model cannot be loaded, a node has other versions, or the photos' store does not answer.
         StepError: Actors died again and again, and no shard was finished meanwhile.
     """
     with ray_cluster(address, cpus=workers):

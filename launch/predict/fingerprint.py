@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,9 @@ def adapter_files(adapter: str | None) -> dict[str, str]:
     return found
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of RiskFuse and of the libraries that compute a prediction."""
-    return {name: version(name) for name in _LIBRARIES}
+def library_versions(names: Sequence[str] = _LIBRARIES) -> dict[str, str]:
+    """Versions of RiskFuse and of the libraries that compute a prediction, or of some of them."""
+    return {name: version(name) for name in names}
 
 
 def fingerprint(components: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from dataset_builders.stores import Location
 from launch.predict.parts import ShardScores
 
 __all__ = ["MetricsFile"]
@@ -21,7 +22,7 @@ class MetricsFile:
     ``…_updated_seconds`` (Unix time; a file that grows old tells of a driver that was killed).
     """
 
-    def __init__(self, path: Path | None, *, stage: str, out: Path, photos: int, already: int) -> None:
+    def __init__(self, path: Path | None, *, stage: str, out: Location, photos: int, already: int) -> None:
         self._path = path
         self._written_s = 0.0
         if path is None:

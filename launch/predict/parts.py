@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset_builders.errors import DataError
-from dataset_builders.files import atomic_path
+from dataset_builders.errors import DataError, RiskFuseError
+from dataset_builders.files import write_bytes
+from dataset_builders.stores import Location, parquet_source
 from launch.predict.rows import Shard
 
-__all__ = ["FAILED", "OK", "PartHeader", "ShardScores", "part_path", "read_failures", "read_header", "write_part"]
+__all__ = [
+    "FAILED",
+    "OK",
+    "PartHeader",
+    "ShardScores",
+    "failures_of",
+    "part_name",
+    "part_path",
+    "read_failures",
+    "read_header",
+    "write_part",
+]
 
 OK = "ok"
 FAILED = "failed"
@@ -56,12 +68,17 @@ class PartHeader:
     answer_ids: tuple[str, ...]
 
 
-def part_path(out: Path, index: int) -> Path:
+def part_name(index: int) -> str:
+    """Name of a part file."""
+    return f"part-{index:05d}.parquet"
+
+
+def part_path(out: Location, index: int) -> Location:
     """Path of a part file."""
-    return out / f"part-{index:05d}.parquet"
+    return out / part_name(index)
 
 
-def write_part(path: Path, shard: Shard, scores: ShardScores, header: PartHeader) -> None:
+def write_part(path: Location, shard: Shard, scores: ShardScores, header: PartHeader) -> None:
     """Write one part file, atomically."""
     columns: dict[str, pa.Array] = {
         "sample_id": pa.array([row.sample_id for row in shard.rows], pa.string()),
@@ -78,20 +95,23 @@ def write_part(path: Path, shard: Shard, scores: ShardScores, header: PartHeader
         _INPUTS: _json({"rows": shard.content, "components": header.components}),
     }
     table = pa.table(columns).replace_schema_metadata(metadata)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=1 << 20)
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd", row_group_size=1 << 20)
+    write_bytes(path, content.getvalue())
 
 
-def read_header(path: Path) -> tuple[PartHeader, str]:
+def read_header(path: Location) -> tuple[PartHeader, str]:
     """Header of a part file and the hash of its rows (``Shard.content``).
 
     Raises:
         DataError: The file is no part file.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = pq.read_schema(parquet_source(path)).metadata or {}
         stage, inputs = json.loads(metadata[_STAGE]), json.loads(metadata[_INPUTS])
         fingerprint = json.loads(metadata[_FINGERPRINT])
+    except RiskFuseError:
+        raise
     except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
         raise DataError(
             f"{path}: not a part file of riskfuse predict ({error}); delete it or use --overwrite"
@@ -99,9 +119,18 @@ def read_header(path: Path) -> tuple[PartHeader, str]:
     return PartHeader(fingerprint, inputs["components"], stage["stage"], tuple(stage["answers"])), inputs["rows"]
 
 
-def read_failures(path: Path) -> list[dict[str, str]]:
+def failures_of(shard: Shard, scores: ShardScores) -> list[dict[str, str]]:
+    """Failed rows of a shard, as ``read_failures`` gives them."""
+    return [
+        {"sample_id": row.sample_id, "error": error}
+        for row, error in zip(shard.rows, scores.errors, strict=True)
+        if error
+    ]
+
+
+def read_failures(path: Location) -> list[dict[str, str]]:
     """Failed rows of a part file, as ``{"sample_id": …, "error": …}``."""
-    rows = pq.read_table(path, columns=["sample_id", "status", "error"]).to_pylist()
+    rows = pq.read_table(parquet_source(path), columns=["sample_id", "status", "error"]).to_pylist()
     return [{"sample_id": row["sample_id"], "error": row["error"]} for row in rows if row["status"] == FAILED]
 
 

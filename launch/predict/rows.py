@@ -6,16 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_builders.build_config import LabelListSource
 from dataset_builders.errors import DataError
 from dataset_builders.files import content_hash, file_sha256
 from dataset_builders.manifest import QUARANTINED, read_manifest
 from dataset_builders.sources.entries import check_rows
-from dataset_builders.sources.label_list import read_label_list
+from dataset_builders.sources.label_list import read_list
+from dataset_builders.stores import Location, StorePath, each, location
 from dataset_builders.task_card import TaskCard
 
 __all__ = ["PhotoRow", "Shard", "cut_shards", "rows_from_dataset", "rows_from_list"]
 
+TRIED = 16  # photos of a data set in a store that are asked for before a model is loaded
 LIST_SOURCE = "list"  # first part of the sample ids of a bare list
 
 
@@ -25,8 +26,9 @@ class PhotoRow:
 
     Attributes:
         sample_id: Unique within the run.
-        image: Path to read, as the predictions name it.
-        sha256: Of the source's bytes; empty when they cannot be read.
+        image: Path or URI to read, as the predictions name it.
+        sha256: Of the source's bytes; of a listed photo in a store, the identity that the store gives it. Empty when it
+            cannot be read.
         problem: Why the row is known to fail before it is read; empty otherwise.
     """
 
@@ -55,7 +57,7 @@ class Shard:
 
 
 def rows_from_dataset(
-    dataset_dir: Path, splits: tuple[str, ...], folds: tuple[int, ...] | None = None
+    dataset_dir: Location, splits: tuple[str, ...], folds: tuple[int, ...] | None = None
 ) -> list[PhotoRow]:
     """Rows of the named splits, split by split, each in the order of the manifest; quarantined photos are among them.
 
@@ -63,7 +65,8 @@ def rows_from_dataset(
     verification dropped are photos like any other: dropping them changes no prediction.
 
     Raises:
-        DataError: There is no manifest, a split has no rows, a fold is not in the manifest, or no row is left.
+        DataError: There is no manifest, a split has no rows, a fold is not in the manifest, or no row is left; or a
+            store has none of the first photos.
     """
     manifest = read_manifest(dataset_dir)
     counts = Counter(row.split for row in manifest)
@@ -95,27 +98,44 @@ def rows_from_dataset(
             f"{dataset_dir}: no photo of fold {', '.join(map(str, folds or ()))} is in split {', '.join(splits)}; the "
             "validation fold is in split val, the others in train; mend --splits or --folds"
         )
+    some = [location(row.image) for row in rows if row.image][:TRIED]
+    if isinstance(dataset_dir, StorePath) and some and not any(each(_identity, some)):
+        raise _nothing_there(dataset_dir, len(some))
     return rows
 
 
-def rows_from_list(images: Path, photo_list: Path, card: TaskCard) -> list[PhotoRow]:
+def rows_from_list(images: Location, photo_list: Location, card: TaskCard) -> list[PhotoRow]:
     """Rows of a text list (``name`` or ``name<TAB>label`` a line) of photos in a directory, in the list's order.
 
     Raises:
-        DataError: List or directory are missing, the list is empty, or rows are wrong (twice, outside the directory).
+        DataError: List or directory are missing, the list is empty, or rows are wrong (twice, outside the directory);
+            or a store has none of the photos.
     """
-    source = LabelListSource(kind="label_list", name=LIST_SOURCE, role="test", path=photo_list, images=images)
-    entries = check_rows(
-        read_label_list(source), source=LIST_SOURCE, role="test", path=photo_list, images=images, card=card
-    )
+    listed = read_list(photo_list, source=LIST_SOURCE)
+    entries = check_rows(listed, source=LIST_SOURCE, role="test", path=photo_list, images=images, card=card)
+    identities = each(_identity, [images / entry.source_file for entry in entries])
+    if isinstance(images, StorePath) and not any(identities):
+        raise _nothing_there(images, len(entries))
     return [
-        PhotoRow(
-            sample_id=entry.sample_id,
-            image=str(entry.file),
-            sha256=file_sha256(entry.file) if entry.file.is_file() else "",
-        )
-        for entry in entries
+        PhotoRow(sample_id=entry.sample_id, image=str(images / entry.source_file), sha256=identity)
+        for entry, identity in zip(entries, identities, strict=True)
     ]
+
+
+def _identity(file: Location) -> str:
+    """Which bytes these are; empty when they cannot be read."""
+    if isinstance(file, Path):
+        return file_sha256(file) if file.is_file() else ""
+    try:
+        return file.identity()
+    except (FileNotFoundError, PermissionError):
+        return ""
+
+
+def _nothing_there(place: Location, photos: int) -> DataError:
+    return DataError(
+        f"{place}: none of {photos} photos is there and may be read; check the address and the store's credentials"
+    )
 
 
 def cut_shards(rows: list[PhotoRow], shard_size: int) -> list[Shard]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from dataset_builders.errors import FingerprintMismatch, StepError
+from dataset_builders.errors import FingerprintMismatch, RiskFuseError, StepError, StoreError
 from dataset_builders.files import content_hash, remove_unfinished, write_json
+from dataset_builders.stores import FORBIDDEN, Location, StorePath, each, listed, location
 from launch.predict.config import PredictConfig
+from launch.predict.endpoint.scorer import score_at_endpoint
 from launch.predict.engines import score_locally, score_on_ray
 from launch.predict.fingerprint import differences
 from launch.predict.metrics import MetricsFile
-from launch.predict.parts import PartHeader, ShardScores, part_path, read_failures, read_header, write_part
-from launch.predict.plan import part_header, photo_rows, scoring_job
+from launch.predict.parts import PartHeader, ShardScores, failures_of, part_path, read_failures, read_header, write_part
+from launch.predict.plan import endpoint_job, part_header, photo_rows, scoring_job, vllm_server_spec
 from launch.predict.progress import PhotoProgress
 from launch.predict.rows import Shard, cut_shards
+from launch.predict.vllm.engine import score_on_vllm
 from launch.predict.worker import ScoringJob, ShardResult
 
 __all__ = ["MARKER_NAME", "PredictReport", "predict"]
@@ -38,7 +40,7 @@ class PredictReport:
         reused: Shards that were there already.
     """
 
-    out: Path
+    out: Location
     fingerprint: str
     rows: int
     quarantined: int
@@ -61,7 +63,10 @@ def predict(config: PredictConfig) -> PredictReport:
         ConfigError: Recipe, task card, model or adapter are missing or impossible.
         DataError: The data set, list or a part file is not what it must be.
         FingerprintMismatch: ``out`` holds predictions of another configuration or list.
-        StepError: Ray workers died again and again, or a part file cannot be written.
+        StepError: Ray workers died again and again, an endpoint or vLLM stopped answering, or a part file cannot be
+            written.
+        StoreError: A store behind a URI does not answer, or holds no photo that may be read.
+        StoreForbidden: A store lets us write or list nothing.
     """
     job = scoring_job(config)
     header = part_header(config, job)
@@ -71,6 +76,9 @@ def predict(config: PredictConfig) -> PredictReport:
         _clear(config.out)
     remove_unfinished(config.out)
     todo = _missing_shards(config.out, shards, header)
+    reused = sorted({shard.index for shard in shards} - {shard.index for shard in todo})
+    paths = [part_path(config.out, index) for index in reused]
+    failures = dict(zip(reused, each(read_failures, paths), strict=True))
     failed_shards: dict[int, str] = {}
     if todo:
         (config.out / MARKER_NAME).unlink(missing_ok=True)
@@ -81,15 +89,12 @@ def predict(config: PredictConfig) -> PredictReport:
                 if result.scores is None:
                     failed_shards[result.shard.index] = result.error
                 else:
+                    _check_store(result.shard, result.scores)
                     _write(part_path(config.out, result.shard.index), result.shard, result.scores, header)
+                    failures[result.shard.index] = failures_of(result.shard, result.scores)
                 progress.advance(len(result.shard.rows))
                 metrics.count_shard(len(result.shard.rows), result.scores)
-    failed_rows = [
-        row
-        for shard in shards
-        if shard.index not in failed_shards
-        for row in read_failures(part_path(config.out, shard.index))
-    ]
+    failed_rows = [row for index in sorted(failures) for row in failures[index]]
     if not failed_shards:
         _write_marker(config, header, shards, failed_rows)
     return PredictReport(
@@ -99,13 +104,15 @@ def predict(config: PredictConfig) -> PredictReport:
         quarantined=sum(bool(row.problem) for row in rows),
         failed_rows=failed_rows,
         failed_shards=failed_shards,
-        reused=len(shards) - len(todo),
+        reused=len(reused),
     )
 
 
-def _write(path: Path, shard: Shard, scores: ShardScores, header: PartHeader) -> None:
+def _write(path: Location, shard: Shard, scores: ShardScores, header: PartHeader) -> None:
     try:
         write_part(path, shard, scores, header)
+    except RiskFuseError:
+        raise
     except OSError as error:
         raise StepError(
             f"{path}: cannot be written: {error.strerror or error}; mend that (df -h shows free space) and run the "
@@ -113,35 +120,48 @@ def _write(path: Path, shard: Shard, scores: ShardScores, header: PartHeader) ->
         ) from error
 
 
-def _clear(out: Path) -> None:
+def _check_store(shard: Shard, scores: ShardScores) -> None:
+    """Refuse a part whose photos are all forbidden: that is a store without the worker's credentials, no photo's fault.
+
+    Raises:
+        StoreError: It is such a part.
+    """
+    errors = [error for row, error in zip(shard.rows, scores.errors, strict=True) if not row.problem]
+    if not errors or not all(error.endswith(FORBIDDEN) for error in errors):
+        return
+    image = next(row.image for row in shard.rows if not row.problem)
+    if isinstance(location(image), StorePath):
+        raise StoreError(
+            f"{image}: {FORBIDDEN} to read it or any photo of its part; every machine that takes part needs the "
+            "store's credentials. The same command goes on where it stopped"
+        )
+
+
+def _clear(out: Location) -> None:
     (out / MARKER_NAME).unlink(missing_ok=True)
-    for path in out.glob("part-*.parquet"):
+    for path in listed(out, "part-*.parquet"):
         path.unlink()
 
 
-def _missing_shards(out: Path, shards: Sequence[Shard], header: PartHeader) -> list[Shard]:
+def _missing_shards(out: Location, shards: Sequence[Shard], header: PartHeader) -> list[Shard]:
     """Shards without a part file.
 
     Raises:
         FingerprintMismatch: A part file was made from something else, or belongs to a longer list.
     """
     remedy = "Name another --out, or remove them with --overwrite"
-    todo = []
-    for shard in shards:
-        path = part_path(out, shard.index)
-        if not path.exists():
-            todo.append(shard)
-            continue
-        found, content = read_header(path)
+    there = listed(out, "part-*.parquet")
+    present = set(there)
+    finished = {path: shard for shard in shards if (path := part_path(out, shard.index)) in present}
+    for (path, shard), (found, content) in zip(finished.items(), each(read_header, list(finished)), strict=True):
         if found.fingerprint != header.fingerprint:
             what = differences(found.components, header.components)
             raise FingerprintMismatch(f"{path}: made with another configuration: {what}. {remedy}")
         if content != shard.content:
             raise FingerprintMismatch(f"{path}: made from other photos than the list has now. {remedy}")
-    known = {part_path(out, shard.index) for shard in shards}
-    if extra := sorted(path.name for path in out.glob("part-*.parquet") if path not in known):
+    if extra := [path.name for path in there if path not in finished]:
         raise FingerprintMismatch(f"{out}: {', '.join(extra)} belong to a longer list. {remedy}")
-    return todo
+    return [shard for shard in shards if part_path(out, shard.index) not in finished]
 
 
 def _engine(
@@ -149,6 +169,10 @@ def _engine(
 ) -> Iterator[ShardResult]:
     if config.engine == "local":
         return score_locally(job, todo)
+    if config.engine == "endpoint":
+        return score_at_endpoint(endpoint_job(config), todo)
+    if config.engine == "vllm":
+        return score_on_vllm(job.spec, vllm_server_spec(config, job.spec), endpoint_job(config), todo)
     return score_on_ray(job, todo, workers=config.workers, address=config.address, on_death=metrics.count_death)
 
 

@@ -6,14 +6,14 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dataset_builders.build_config import BuildConfig
-from dataset_builders.errors import PhotoError
+from dataset_builders.errors import PhotoError, StoreError, StoreForbidden
 from dataset_builders.photo import decode_photo
+from dataset_builders.stores import FORBIDDEN, Location, StorePath, each, location
 from dataset_builders.task_card import Answer, Prompt
 from launch.predict.model import ModelSpec, load_for_prediction
 from launch.predict.parts import ShardScores
@@ -69,12 +69,13 @@ class ShardWorker:
 
         Raises:
             torch.AcceleratorError: The GPU's context is broken; only a new process gets a new one.
+            StoreError: The photos' store does not answer: no photo's fault, and the next shard would meet it too.
         """
         import torch
 
         try:
             return ShardResult(shard, self.score(shard))
-        except torch.AcceleratorError:
+        except (torch.AcceleratorError, StoreError):
             raise
         except Exception:  # noqa: BLE001 - the shard's boundary: the failure is recorded and exits 1 at the end
             whole = traceback.format_exc()
@@ -115,9 +116,9 @@ class ShardWorker:
         return ShardScores(logp_RK=logp_RK, off_label_R=off_label_mass(logp_RK), errors=tuple(errors))
 
     def _prepared(self, rows: tuple[PhotoRow, ...], starts: range) -> Iterator[Any]:
-        """Prepared batches; on a GPU, the next one is decoded while the model works on this one."""
+        """Prepared batches; on a GPU, or from a store, the next one is read while the model works on this one."""
         batches = [rows[start : start + self._job.batch_size] for start in starts]
-        if self._job.spec.device == "cpu":
+        if self._job.spec.device == "cpu" and not any(isinstance(location(row.image), StorePath) for row in rows):
             yield from map(self._prepare, batches)
             return
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -132,11 +133,11 @@ class ShardWorker:
 
     def _prepare(self, batch: tuple[PhotoRow, ...]) -> tuple[list[int], Any, dict[int, str]]:
         readable, photos, errors = [], [], {}
-        for offset, row in enumerate(batch):
-            if row.problem:
-                continue
+        offsets = [offset for offset, row in enumerate(batch) if not row.problem]
+        found = each(_read, [location(batch[offset].image) for offset in offsets])
+        for offset, content in zip(offsets, found, strict=True):
             try:
-                photos.append(read_photo(row.image))
+                photos.append(_decoded(content))
                 readable.append(offset)
             except PhotoError as error:
                 errors[offset] = str(error)
@@ -150,10 +151,24 @@ def read_photo(path: str) -> Any:
     Raises:
         PhotoError: It is missing, unreadable or too large.
     """
+    return _decoded(_read(location(path)))
+
+
+def _read(place: Location) -> bytes | PhotoError:
+    """A photo's bytes, or why there are none."""
     try:
-        raw = Path(path).read_bytes()
+        return place.read_bytes()
     except FileNotFoundError:
-        raise PhotoError("no such file") from None
+        return PhotoError("no such file")
+    except StoreForbidden:
+        return PhotoError(f"cannot be read: {FORBIDDEN}")
+    except StoreError:
+        raise
     except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}") from error
-    return decode_photo(raw, max_pixels=MAX_PIXELS).image
+        return PhotoError(f"cannot be read: {error.strerror}")
+
+
+def _decoded(content: bytes | PhotoError) -> Any:
+    if isinstance(content, PhotoError):
+        raise content
+    return decode_photo(content, max_pixels=MAX_PIXELS).image

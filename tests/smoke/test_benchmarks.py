@@ -1,6 +1,7 @@
 """Benchmarks run, and end with one JSON object; what they measure is not judged here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,12 @@ SMALL = {
     "second_look.py": ["--resamples", "20"],
     "plan_memory.py": ["--arms", "1"],
     "predict_chaos.py": ["--trials", "3", "--photos", "40"],
+    "predict_steps.py": ["--photos", "4", "--repeats", "1"],
+    "predict_vs_vllm.py": ["--photos", "4", "--repeats", "1", "--cores", "1"],
     "predict_vs_loop.py": ["--photos", "4", "--repeats", "1", "--max-new-tokens", "4", "--cores", "1"],
+    "ray_scaling.py": ["--photos", "32", "--shard-size", "4", "--repeats", "1", "--arms", "local,ray_1"],
+    "stacking.py": ["--resamples", "20"],
+    "train_throughput.py": ["--size", "7b"],
     "verification.py": ["--adapters", "none", "--photos", "10", "--resamples", "5"],
 }
 
@@ -66,7 +72,10 @@ def test_every_benchmark_is_run():
     assert set(SMALL) == {path.name for path in Path("benchmarks").glob("*.py")}
 
 
-@pytest.mark.parametrize("name", sorted(set(SMALL) - {"augmentation.py", "second_look.py", "predict_chaos.py"}))
+OWN_TESTS = {"augmentation.py", "predict_chaos.py", "predict_vs_vllm.py", "second_look.py", "stacking.py"}
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - OWN_TESTS))
 def test_last_line_is_one_json_object_with_ratios(name):
     result = run_benchmark(name, *SMALL[name])
     assert all(ratio > 0 for ratio in result.get("ratios", {}).values())
@@ -76,6 +85,28 @@ def test_last_line_is_one_json_object_with_ratios(name):
 def test_deaths_at_random_points_change_no_byte():
     result = run_benchmark("predict_chaos.py", *SMALL["predict_chaos.py"])
     assert result["byte_identical"] == result["trials"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [((), "by --vllm-python"), (("--vllm-python", sys.executable), "no vLLM")]
+)
+def test_without_vllm_nothing_is_measured_and_it_says_so(words, message):
+    command = [sys.executable, "benchmarks/predict_vs_vllm.py", *SMALL["predict_vs_vllm.py"], *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 2
+    assert "nothing was measured" in done.stderr
+    assert message in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.skipif("VLLM_PYTHON" not in os.environ, reason="VLLM_PYTHON names no Python with vLLM")
+def test_vllm_says_what_the_scorer_says():
+    words = ["--vllm-python", os.environ["VLLM_PYTHON"], *SMALL["predict_vs_vllm.py"]]
+    result = run_benchmark("predict_vs_vllm.py", *words)
+    assert all(ratio > 0 for ratio in result["ratios"].values())
+    assert result["parity_with_scorer"]["vllm_whole"]["photos"] == 4
+    assert result["parity_with_scorer"]["vllm_whole"]["max_difference_of_logps"] < 1e-3
 
 
 def write_decisions_by_hand(out: Path, card: TaskCard, found: float) -> Path:
@@ -119,6 +150,20 @@ def test_second_look_wants_labelled_photos(tmp_path, card):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 1
     assert "decisions.parquet: has no photos of source board_c" in done.stderr
+
+
+def test_fusion_and_a_free_combination_are_compared(tmp_path, card, monkeypatch):
+    monkeypatch.syspath_prepend(Path("tests/unit/launch/report").resolve())
+    from report_data import make_run
+
+    make_run(tmp_path, card, specialists=card.stages[1:], out_of_fold=True, trained=False)
+    places = ["--data", tmp_path / "data", "--predictions", tmp_path / "predictions"]
+    result = run_benchmark("stacking.py", *places, *SMALL["stacking.py"])
+    # Both see the same simulated answers, of which the specialists' are the better ones.
+    scores = {name: found["score"] for name, found in result["systems"].items()}
+    assert min(scores["fused_argmax"], scores["stacked_argmax"]) > scores["base_argmax"]
+    gain = result["differences"]["stacked_rule - fused_rule"]
+    assert gain["score"] == pytest.approx(scores["stacked_rule"] - scores["fused_rule"])
 
 
 def test_arms_of_augmentation_are_trained_and_scored(board, tmp_path):

@@ -130,6 +130,6 @@ def write_predictions(
         table = pa.table(columns).replace_schema_metadata({"riskfuse.fingerprint": json.dumps(print_of)})
         pq.write_table(table, directory / f"part-{number:05d}.parquet")
     counts = {"shards": len(starts), "rows": len(sample_ids), "failed": int(failed.sum())}
-    marker = {"fingerprint": fingerprints[0], **counts}
+    marker = {"fingerprint": fingerprints[0], "answers": list(answers), **counts}
     (directory / "predictions.json").write_text(json.dumps(marker), encoding="utf-8")
     return directory
