@@ -25,6 +25,8 @@ RECIPES = ("recipes/tiny/base.yaml", "recipes/high_risk_amplified.yaml", "recipe
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WAIT_MS = 60_000
 
+pytestmark = pytest.mark.slow  # the page starts in 15 seconds, and importing LLaMA-Factory takes some, too
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -143,7 +145,6 @@ def preview(page, name: str, model: str) -> dict[str, str]:
     return dict(line.strip().removeprefix("--").partition(" ")[::2] for line in lines if line.strip())
 
 
-@pytest.mark.slow
 def test_page_shows_the_recipe_and_would_train_it(page, here):
     for path in RECIPES:
         assert main(["llamaboard", path]) == 0
@@ -155,7 +156,7 @@ def test_page_shows_the_recipe_and_would_train_it(page, here):
         for key, value in wanted.items():
             if isinstance(value, bool):
                 assert found.get(key, "False") == str(value), key
-            elif isinstance(value, float):
+            elif isinstance(value, int | float):
                 assert float(found[key]) == value, key
             else:
                 assert found[key] == str(value), key
