@@ -43,6 +43,7 @@ COMMANDS = (
     "amplify",
     "check",
     "plan",
+    "llamaboard",
     "train",
     "predict",
     "parity",
