@@ -1,7 +1,6 @@
 """The estimate's properties, and its model states against DeepSpeed's own estimators."""
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
@@ -139,10 +138,8 @@ def test_trained_states_are_deepspeeds(gpus, nodes, stage):
 def test_estimate_is_what_a_real_step_allocates(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    spec = importlib.util.spec_from_file_location("plan_memory", ROOT / "benchmarks/plan_memory.py")
-    benchmark = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "plan_memory", benchmark)  # its dataclass looks there
-    spec.loader.exec_module(benchmark)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = importlib.import_module("plan_memory")
     for arm in benchmark.CPU_ARMS:
         if arm.model == "wide":
             row = benchmark.measure(arm, benchmark.model_directory(arm.model, tmp_path), "cpu")
