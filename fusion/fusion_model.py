@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class FittedOn(BaseModel):
         task_hash: SHA-256 of the task card.
         base_fingerprint: Of the base model's predictions.
         second_looks: By specialist.
+        components: By stage, what the fingerprint of its predictions is of; empty in files of earlier versions.
         held_out: Hash of the fingerprints of the folds' predictions, by stage; empty when fitted on one split.
         seed: Seed of the cross-fitting and of all intervals.
         folds: Folds of the cross-fitting.
@@ -63,6 +64,7 @@ class FittedOn(BaseModel):
     task_hash: str
     base_fingerprint: str
     second_looks: dict[str, SecondLooks]
+    components: dict[str, dict[str, Any]] = {}
     held_out: dict[str, str]
     seed: int
     folds: int

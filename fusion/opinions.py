@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dataset_builders.dataset_dir import read_marker
 from dataset_builders.errors import ConfigError, DataError
@@ -17,7 +19,15 @@ from fusion.held_out import HeldOut, read_held_out
 from fusion.predictions import Predictions, read_predictions
 from fusion.rows import UNLABELLED, Rows, read_manifest_columns, read_rows
 
-__all__ = ["Opinions", "marker_name", "read_opinions"]
+__all__ = ["MadeBy", "Opinions", "marker_name", "read_opinions", "read_test_photos"]
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """Which model made a stage's predictions: their fingerprint, and what it is of, part by part."""
+
+    fingerprint: str
+    components: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Opinions:
         labelled: Photos with a label and a base answer to fit on: the split val, or those of all folds.
         test: All test photos, at least one.
         target: The specialists' targets and training priors, the score's weights.
-        fingerprints: Of the predictions: base, then each specialist.
+        made_by: Which models made the predictions, by stage.
         held_out: Of the out-of-fold predictions, by stage; empty when the fit is on the split val.
         notes: What the user should know.
     """
@@ -36,7 +46,7 @@ class Opinions:
     labelled: Rows
     test: Rows
     target: Target
-    fingerprints: tuple[str, ...]
+    made_by: dict[str, MadeBy]
     held_out: dict[str, str]
     notes: tuple[str, ...]
 
@@ -72,13 +82,11 @@ def read_opinions(
     folds = frozenset.intersection(*(found.folds for found in held_out.values())) if held_out else frozenset()
     rows, notes = read_rows(dataset_dir, card, base, specialists, folds=folds)
     names = tuple(specialists)
-    fingerprints = tuple(predictions.fingerprint for predictions in (base, *specialists.values()))
+    made_by = _made_by(base, specialists)
     held_out_fingerprints = {name: found.fingerprint for name, found in held_out.items()}
     del base, specialists, held_out  # rows hold what is needed; of a million photos, each copy counts
     pa.default_memory_pool().release_unused()  # Arrow keeps what was freed, the more the more threads read at once
-    is_test = rows.column("split") == "test"
-    if not is_test.any():
-        raise DataError(f"{dataset_dir}: no test photos, so there is nothing to submit; add a source with role test")
+    is_test = _is_test(rows, dataset_dir)
     usable = (rows.labels_N != UNLABELLED) & rows.answered
     if left_out := int((~is_test & ~usable).sum()):
         notes.append(f"{left_out} photos without a label or a base prediction were left out of the fit")
@@ -92,10 +100,46 @@ def read_opinions(
         labelled=labelled,
         test=rows.take(is_test),
         target=_target(dataset_dir, card, names),
-        fingerprints=fingerprints,
+        made_by=made_by,
         held_out=held_out_fingerprints,
         notes=tuple(notes),
     )
+
+
+def read_test_photos(
+    dataset_dir: str | Path, card: TaskCard, base_dir: str | Path, specialist_dirs: Mapping[str, str | Path]
+) -> tuple[Rows, dict[str, MadeBy], list[str]]:
+    """Read the test photos alone, for a fusion that was fitted before.
+
+    Args:
+        dataset_dir: Data set directory.
+        card: The task.
+        base_dir: Predictions of the base model.
+        specialist_dirs: Those of the specialists, by name.
+
+    Returns:
+        At least one row, with the specialists in the card's order; which models made the predictions, by
+        stage; notes.
+
+    Raises:
+        DataError: Predictions are incomplete or belong to another data set, or there are no test photos.
+        ConfigError: The card has no such specialist, or none is given.
+    """
+    base = read_predictions(base_dir, tuple(a.id for a in card.answers(BASE)))
+    specialists = _read_specialists(card, specialist_dirs)
+    rows, notes = read_rows(dataset_dir, card, base, specialists)
+    return rows.take(_is_test(rows, dataset_dir)), _made_by(base, specialists), notes
+
+
+def _made_by(base: Predictions, specialists: Mapping[str, Predictions]) -> dict[str, MadeBy]:
+    return {name: MadeBy(found.fingerprint, found.components) for name, found in {BASE: base, **specialists}.items()}
+
+
+def _is_test(rows: Rows, dataset_dir: str | Path) -> NDArray[np.bool_]:
+    is_test = rows.column("split") == "test"
+    if not is_test.any():
+        raise DataError(f"{dataset_dir}: no test photos, so there is nothing to submit; add a source with role test")
+    return is_test
 
 
 def marker_name(specialist: str) -> str:

@@ -38,6 +38,7 @@ class Predictions:
         errors: Arrow strings: why a row failed; empty otherwise.
         answers: Answer identifiers, the order of the columns of ``logps_NK``.
         fingerprint: Identifies model, prompt and code that answered.
+        components: What the fingerprint is of, part by part; empty when the run did not say.
     """
 
     directory: Location
@@ -47,6 +48,7 @@ class Predictions:
     errors: pa.Array
     answers: tuple[str, ...]
     fingerprint: str
+    components: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -91,7 +93,7 @@ def read_predictions(directory: str | Location, answers: tuple[str, ...]) -> Pre
         raise DataError(
             f"{directory}: {MARKER_NAME} counts {marker['rows']} rows, the shards hold {len(table)}; predict again"
         )
-    return _checked(directory, table, answers, fingerprints[MARKER_NAME])
+    return _checked(directory, table, answers, fingerprints[MARKER_NAME], marker.get("components") or {})
 
 
 def _read_marker(directory: Location) -> dict[str, Any]:
@@ -149,7 +151,9 @@ def _canonical(fingerprint: Any) -> str:
     return fingerprint if isinstance(fingerprint, str) else json.dumps(fingerprint, sort_keys=True, ensure_ascii=False)
 
 
-def _checked(directory: Location, table: pa.Table, answers: tuple[str, ...], fingerprint: str) -> Predictions:
+def _checked(
+    directory: Location, table: pa.Table, answers: tuple[str, ...], fingerprint: str, components: dict[str, Any]
+) -> Predictions:
     sample_ids = table["sample_id"].combine_chunks()
     counts = pc.value_counts(sample_ids)
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
@@ -172,7 +176,7 @@ def _checked(directory: Location, table: pa.Table, answers: tuple[str, ...], fin
     mute = ~failed & np.isneginf(logps).all(axis=1)
     errors = pc.if_else(pa.array(mute), "the model gives no answer any probability", pc.fill_null(table["error"], ""))
     logps[failed | mute] = np.nan
-    return Predictions(directory, sample_ids, logps, failed | mute, _flat(errors), answers, fingerprint)
+    return Predictions(directory, sample_ids, logps, failed | mute, _flat(errors), answers, fingerprint, components)
 
 
 def _flat(values: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -15,7 +15,7 @@ from fusion.score_table import format_differences, format_systems
 from fusion.scores import compare_systems
 from fusion.systems import UNDECIDED, Applied
 
-__all__ = ["closing_notes", "format_report", "score_systems"]
+__all__ = ["closing_notes", "format_report", "score_fit", "score_systems"]
 
 # System and rival of every difference that is printed: like with like, then what the decision rule itself brings.
 PAIRS = (
@@ -46,52 +46,46 @@ def closing_notes(fitted_on: FittedOn, guard: Guard) -> tuple[str, str]:
     return rests, f"guard: {guard.describe()}"
 
 
+def score_fit(card: TaskCard, rows: Rows, fitted: Fit, settings: FitSettings) -> dict[str, Any]:
+    """Scores on the rows of the fit, each decided by parameters that were fitted without its fold.
+
+    Args:
+        card: The task.
+        rows: The rows of the fit.
+        fitted: Its outcome on them.
+        settings: Resamples and seed.
+    """
+    return _compare(card, rows.labels_N, fitted.cross_fitted, settings)
+
+
 def score_systems(
     card: TaskCard,
     model: FusionModel,
-    rows: Rows,
-    fitted: Fit,
+    validation: dict[str, Any],
     test: Rows,
     applied: Applied,
     sources: tuple[str, ...],
     settings: FitSettings,
 ) -> dict[str, Any]:
-    """Scores on the cross-fitted rows of the fit and on every test source that has labels.
+    """The content of ``score.json``, see ``docs/contracts.md``: scores on every test source that has labels.
 
     Args:
         card: The task.
         model: The fitted fusion.
-        rows: The rows of the fit.
-        fitted: Its outcome on them.
+        validation: What ``score_fit`` returned when it was fitted.
         test: The test rows.
         applied: What the systems make of them.
         sources: Test sources in the manifest's order.
         settings: Resamples and seed.
-
-    Returns:
-        The content of ``score.json``, see ``docs/contracts.md``.
     """
-    fallback = card.label_ids.index(card.fallback)
-
-    def compare(labels: np.ndarray, systems: dict[str, np.ndarray]) -> dict[str, Any]:
-        answered = {name: np.where(found == UNDECIDED, fallback, found) for name, found in systems.items()}
-        return compare_systems(
-            labels,
-            answered,
-            PAIRS,
-            label_ids=card.label_ids,
-            weights_K=np.array([label.weight for label in card.labels]),
-            resamples=settings.resamples,
-            seed=settings.seed,
-        )
-
     of_source = test.column("source")
     tests: dict[str, Any] = {}
     for source in sources:
         here = of_source == source
         labelled = here & (test.labels_N != UNLABELLED)
         if labelled.any():
-            found = compare(test.labels_N[labelled], {name: x[labelled] for name, x in applied.labels.items()})
+            systems = {name: x[labelled] for name, x in applied.labels.items()}
+            found = _compare(card, test.labels_N[labelled], systems, settings)
             tests[source] = {"of": int(here.sum()), **found}
     return {
         "task": card.task,
@@ -108,23 +102,43 @@ def score_systems(
             "rows": model.fitted_on.rows,
             "positives": {name: looks.positives for name, looks in model.fitted_on.second_looks.items()},
         },
-        "validation": compare(rows.labels_N, fitted.cross_fitted),
+        "validation": validation,
         "test": tests,
     }
 
 
-def format_report(scores: dict[str, Any], model: FusionModel) -> str:
+def _compare(
+    card: TaskCard, labels: np.ndarray, systems: dict[str, np.ndarray], settings: FitSettings
+) -> dict[str, Any]:
+    fallback = card.label_ids.index(card.fallback)
+    answered = {name: np.where(found == UNDECIDED, fallback, found) for name, found in systems.items()}
+    return compare_systems(
+        labels,
+        answered,
+        PAIRS,
+        label_ids=card.label_ids,
+        weights_K=np.array([label.weight for label in card.labels]),
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+
+
+def format_report(scores: dict[str, Any], model: FusionModel, *, with_fit: bool) -> str:
     """The tables: test sources where labels are known, and first the rows of the fit, which an unlabelled test leaves.
 
     Args:
         scores: What ``score_systems`` returned.
         model: The fitted fusion.
+        with_fit: Show the rows of the fit.
     """
-    validation = scores["validation"]
-    photos = "validation" if model.fitted_on.mode == "one split" else "out-of-fold"
-    title = f"{photos}, cross-fitted: {validation['rows']} photos, each decided by parameters fitted without its fold"
-    parts = [format_systems(title, validation, scores["submitted"]), format_differences(validation)]
+    parts = []
+    if with_fit:
+        validation = scores["validation"]
+        photos = "validation" if model.fitted_on.mode == "one split" else "out-of-fold"
+        title = f"{photos}, cross-fitted: {validation['rows']} photos, each decided by parameters of the other folds"
+        parts += [format_systems(title, validation, scores["submitted"]), format_differences(validation)]
     for source, found in scores["test"].items():
         title = f"test source {source}: {found['rows']} labelled of {found['of']} photos"
         parts += [format_systems(title, found, scores["submitted"]), format_differences(found)]
-    return "\n\n".join([*parts, "\n".join(closing_notes(model.fitted_on, model.guard)), LEGEND]) + "\n"
+    legend = [LEGEND] if parts else []
+    return "\n\n".join([*parts, "\n".join(closing_notes(model.fitted_on, model.guard)), *legend]) + "\n"

@@ -57,10 +57,11 @@ COMMANDS = (
     "review",
     "stability",
     "run",
+    "grade",
 )
 
 # They keep what is done when they are interrupted; the others begin anew, and leave nothing that passes for complete.
-_GO_ON = frozenset({"scenes", "augment", "train", "predict", "out-of-fold", "review", "stability", "run"})
+_GO_ON = frozenset({"scenes", "augment", "train", "predict", "out-of-fold", "review", "stability", "run", "grade"})
 
 
 def _parser() -> argparse.ArgumentParser:

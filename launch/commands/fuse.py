@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dataset_builders.errors import ConfigError
 from dataset_builders.task_card import TaskCard, load_task_card
+
+if TYPE_CHECKING:
+    from fusion.fit import FitSettings
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -16,6 +20,8 @@ EXAMPLE = (
     "riskfuse fuse data/board --task recipes/tasks/corridor.yaml --base predictions/board/base "
     "--specialist predictions/board/high_risk --out runs/board/fusion"
 )
+
+FIT_OPTIONS = ("decision", "guard_level", "force_fusion", "folds", "seed", "alpha", "label_errors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="fit on all folds: DIR/base and DIR/NAME of each specialist were made by riskfuse out-of-fold (default: "
         "fit on the split val alone)",
+    )
+    parser.add_argument(
+        "--fitted",
+        metavar="DIR",
+        help="fit nothing: decide about the test photos by the fusion in this directory, made by the same models",
     )
     parser.add_argument("--out", required=True, help="directory for the submission, the scores and fusion.json")
     parser.add_argument(
@@ -79,37 +90,21 @@ def run(args: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
-    from pydantic import ValidationError
-
-    from fusion.fit import FitSettings
+    from fusion.apply import apply_fusion
     from fusion.fuse import fuse
     from launch.tracking import TENSORBOARD, write_scores
 
-    try:
-        settings = FitSettings(
-            decision=args.decision,
-            guard_level=args.guard_level,
-            force_fusion=args.force_fusion,
-            folds=args.folds,
-            resamples=args.resamples,
-            seed=args.seed,
-            alpha=args.alpha,
-            label_errors=args.label_errors,
-        )
-    except ValidationError as error:
-        findings = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
-        raise ConfigError(f"{findings}; see riskfuse fuse --help") from None
+    settings = _settings(args)
     card = load_task_card(args.task)
-    result = fuse(
-        args.dataset,
-        card,
-        args.base,
-        _directories(args.specialist, card),
-        args.out,
-        out_of_fold=args.out_of_fold,
-        submit_source=args.submit_source,
-        settings=settings,
-    )
+    photos = (args.dataset, card, args.base, _directories(args.specialist, card))
+    if args.fitted is not None:
+        result = apply_fusion(
+            *photos, args.fitted, args.out, submit_source=args.submit_source, resamples=settings.resamples
+        )
+    else:
+        result = fuse(
+            *photos, args.out, out_of_fold=args.out_of_fold, submit_source=args.submit_source, settings=settings
+        )
     parts = {"validation": result.scores["validation"], **result.scores["test"]}
     write_scores(Path(args.out) / TENSORBOARD, parts, result.scores["review"])
     if args.json:
@@ -126,6 +121,26 @@ def run(args: argparse.Namespace) -> int:
     for fallback in result.fallbacks:
         print(f"answered by the fallback label: {fallback.source}/{fallback.name}: {fallback.reason}", file=sys.stderr)
     return 0
+
+
+def _settings(args: argparse.Namespace) -> FitSettings:
+    from pydantic import ValidationError
+
+    from fusion.fit import FitSettings
+
+    values = {name: getattr(args, name) for name in FIT_OPTIONS}
+    try:
+        settings = FitSettings(**values, resamples=args.resamples)
+    except ValidationError as error:
+        findings = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"{findings}; see riskfuse fuse --help") from None
+    if args.fitted is not None:
+        given = [name for name in FIT_OPTIONS if getattr(settings, name) != FitSettings.model_fields[name].default]
+        given += ["out_of_fold"] if args.out_of_fold is not None else []
+        if given:
+            words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ConfigError(f"{words}: say how a fusion is fitted, but with --fitted none is; leave them out")
+    return settings
 
 
 def _directories(words: list[str], card: TaskCard) -> dict[str, str]:

@@ -151,6 +151,8 @@ class PipelineConfig(FrozenModel):
         training: How training is started.
         inference: How prediction is started.
         decision: How fusion is started.
+        fitted: Fusion directory of a finished run: its models (in ``saves``) and its fusion grade the test photos of
+            ``data``, and nothing is trained or fitted. ``riskfuse grade`` writes such a pipeline.
         saves: Adapters; ``saves/NAME`` when null.
         predictions: Predictions; ``predictions/NAME`` when null.
         runs: Markers, logs, resolved recipes, fusion and submission; ``runs/NAME`` when null.
@@ -167,6 +169,7 @@ class PipelineConfig(FrozenModel):
     training: Training = Training()
     inference: Inference = Inference()
     decision: Decision = Decision()
+    fitted: Path | None = None
     saves: Path | None = None
     predictions: Path | None = None
     runs: Path | None = None
@@ -189,6 +192,14 @@ class PipelineConfig(FrozenModel):
                 f"inference.options holds {', '.join(strange)}, which riskfuse out-of-fold does not know; with "
                 f"out_of_fold use only {' and '.join(_FOLD_OPTIONS)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_to_fit(self) -> PipelineConfig:
+        given = [name for name in ("augment", "out_of_fold") if getattr(self, name)]
+        given += ["decision"] if self.decision.options else []
+        if self.fitted is not None and given:
+            raise ValueError(f"fitted: nothing is trained or fitted, so {' and '.join(given)} must be left out")
         return self
 
     def stage(self, name: str) -> Stage:

@@ -54,18 +54,21 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
     steps.append(_build(config, built))
     if config.augment is not None:
         steps.append(_augment(config, config.augment, built, data))
-    steps += [
-        _train(config, data, BASE, [data.out / "train.json", data.out / "val.json"]),
-        _predict(config, data, BASE),
-        *_folds(config, data, BASE),
-    ]
-    for name in stages[1:]:
+    if config.fitted is not None:
+        steps += [_predict(config, data, name) for name in stages]
+    else:
         steps += [
-            _specialist_set(config, data, name),
-            _train(config, data, name, _specialist_files(data, name)),
-            _predict(config, data, name),
-            *_folds(config, data, name),
+            _train(config, data, BASE, [data.out / "train.json", data.out / "val.json"]),
+            _predict(config, data, BASE),
+            *_folds(config, data, BASE),
         ]
+        for name in stages[1:]:
+            steps += [
+                _specialist_set(config, data, name),
+                _train(config, data, name, _specialist_files(data, name)),
+                _predict(config, data, name),
+                *_folds(config, data, name),
+            ]
     fuse = _fuse(config, data, stages)
     return [*steps, fuse, _report(config, [step.name for step in (*steps, fuse)], fuse.outputs)]
 
@@ -192,6 +195,8 @@ def _predict(config: PipelineConfig, data: BuildConfig, name: str) -> Step:
     recipe = resolve_recipe(config, name)
     # Out of fold, training photos are scored by the models of the folds.
     splits = [s for s in config.stage(name).splits if not (config.out_of_fold and s == "train")]
+    if config.fitted is not None:
+        splits = ["test"]
     out = config.predictions_dir / name
     inference = config.inference
     engine = ["--engine", inference.engine]
@@ -246,11 +251,14 @@ def _fuse(config: PipelineConfig, data: BuildConfig, stages: tuple[str, ...]) ->
     if config.out_of_fold:
         words += ["--out-of-fold", config.predictions_dir / OUT_OF_FOLD]
         predictions += [path for name in stages for path in fold_predictions(config, data, name)]
+    fitted = [config.fitted / name for name in ("fusion.json", "score.json")] if config.fitted is not None else []
+    if config.fitted is not None:
+        words += ["--fitted", config.fitted]
     words += ["--out", out, *config.decision.options]
     return Step(
         name="fuse",
         settings={"options": config.decision.options},
-        inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", *predictions),
+        inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", *predictions, *fitted),
         outputs=tuple(out / name for name in ("fusion.json", "score.json", "b-submit.txt", "fallback.txt")),
         owned=(out,),
         make_commands=lambda: [riskfuse_command(*words, partial_success=True)],

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import json
-import platform
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
 from dataset_builders.errors import ConfigError, FingerprintMismatch, StepError
-from dataset_builders.files import content_hash, write_json
+from dataset_builders.files import content_hash
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.console import StepConsole, format_seconds
 from launch.pipeline.plan import plan_steps, write_recipes
 from launch.pipeline.processes import end_tagged, log_tail, run_logged
+from launch.pipeline.record import write_record
 from launch.pipeline.step import Marker, Step, digest, read_marker, step_inputs, write_marker
 from launch.pipeline.summary import write_summary
 
 __all__ = ["run_pipeline", "run_steps"]
-
-_REPORTED_VERSIONS = ("riskfuse", "llamafactory", "torch", "transformers", "peft", "deepspeed", "ray", "datasets")
 
 
 def run_pipeline(
@@ -54,7 +50,7 @@ def run_pipeline(
     steps = plan_steps(config)
     if not dry_run:
         write_recipes(config)
-        _write_versions(config)
+        write_record(config)
     if run_steps(steps, config.runs_dir, first=first, last=last, redo=redo, dry_run=dry_run):
         print(write_summary(config, steps))
 
@@ -247,15 +243,3 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _write_versions(config: PipelineConfig) -> None:
-    def version(name: str) -> str | None:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            return None
-
-    versions = {"python": platform.python_version(), "platform": sys.platform}
-    versions |= {name: found for name in _REPORTED_VERSIONS if (found := version(name))}
-    write_json(config.runs_dir / "config.json", {"pipeline": config.model_dump(mode="json"), "versions": versions})

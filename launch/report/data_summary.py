@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from dataset_builders.dataset_dir import read_marker
 from dataset_builders.manifest import DROPPED, MANIFEST_NAME, QUARANTINED
 from fusion.predictions import MARKER_NAME
-from launch.report.run_files import RunFiles, read_json
+from launch.pipeline.record import read_json
+from launch.report.run_files import RunFiles
 
 __all__ = ["DataSummary", "LeftOut", "summarize_data"]
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.fuse import SCORE_NAME
+from fusion.answer import SCORE_NAME
 from fusion.fusion_model import MODEL_NAME, FusionModel, load_fusion_model
 from fusion.review_queue import REVIEW_NAME
+from launch.pipeline.record import read_json
 from launch.report.decisions import Decisions, read_decisions
 from launch.report.photos import Album, changed_photos, count_changes, unread_photos, worst_mistakes
 from launch.report.reliability import Diagram, reliability_diagrams
-from launch.report.run_files import RunFiles, read_json
+from launch.report.run_files import RunFiles
 
 __all__ = ["FusionResults", "ReviewRow", "ScoreSet", "read_fusion_results"]
 

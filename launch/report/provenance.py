@@ -11,8 +11,9 @@ import yaml
 
 from fusion.fusion_model import FusionModel
 from fusion.predictions import MARKER_NAME
+from launch.pipeline.record import read_json
 from launch.pipeline.step import read_marker
-from launch.report.run_files import RunFiles, read_json
+from launch.report.run_files import RunFiles
 
 __all__ = ["Provenance", "StepTime", "read_provenance"]
 

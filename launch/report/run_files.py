@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from dataset_builders.dataset_dir import MARKER
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.task_card import BASE, TaskCard, load_task_card
-from fusion.fuse import SCORE_NAME
+from fusion.answer import SCORE_NAME
 from fusion.fusion_model import MODEL_NAME, load_fusion_model
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.fold_steps import OUT_OF_FOLD
 from launch.pipeline.plan import FUSION, stages_of, training_data
+from launch.pipeline.record import CONFIG_NAME, read_record
 
-__all__ = ["RunFiles", "StageFiles", "find_run", "read_json"]
+__all__ = ["RunFiles", "StageFiles", "find_run"]
 
-CONFIG_NAME = "config.json"
 RELATIVE = "paths in it are relative to the directory where `riskfuse run` was started; start the report there too"
 
 
@@ -90,8 +87,8 @@ def find_run(
     run = Path(run)
     if not run.is_dir():
         raise ConfigError(f"{run}: no such directory; give the run directory of a pipeline, such as runs/board")
-    content = read_json(run / CONFIG_NAME) if (run / CONFIG_NAME).is_file() else None
-    config = _pipeline(run, content) if content is not None else None
+    record = read_record(run) if (run / CONFIG_NAME).is_file() else None
+    config = record.pipeline if record is not None else None
     if config is None and (task is None or data is None):
         raise ConfigError(
             f"{run}: holds no {CONFIG_NAME}, so no pipeline made it; say with --task and --data what it was made from"
@@ -107,43 +104,15 @@ def find_run(
         raise ConfigError(f"{run}: holds no {SCORE_NAME}; give the directory that `riskfuse fuse --out` wrote")
     names = stages_of(config, card) if config else _fused_stages(fusion, card)
     return RunFiles(
-        name=config.name if config else run.resolve().name,
+        name=config.name if config and config.fitted is None else run.resolve().name,
         run=run,
         card=card,
         dataset=dataset,
         fusion=fusion,
         stages=tuple(_stage(name, saves_dir, predictions_dir) for name in names),
-        pipeline=content["pipeline"] if content else {},
-        versions=content["versions"] if content else {},
+        pipeline=record.as_written if record else {},
+        versions=record.versions if record else {},
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        DataError: The file is missing or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; the step that writes it has not been run") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); remove it and run the step that writes it again") from error
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{path}: expected a JSON object, got {type(value).__name__}; run the step that writes it again"
-        )
-    return value
-
-
-def _pipeline(run: Path, content: dict[str, Any]) -> PipelineConfig:
-    try:
-        return PipelineConfig.model_validate(content["pipeline"])
-    except (KeyError, ValidationError) as error:
-        raise ConfigError(
-            f"{run / CONFIG_NAME}: not a pipeline of this version ({error}); run the pipeline again with it"
-        ) from None
 
 
 def _here(run: Path, config: PipelineConfig | None) -> PipelineConfig:

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 from dataset_builders.errors import ConfigError, DataError
 from dataset_builders.manifest import MANIFEST_NAME
 from dataset_builders.task_card import BASE, TaskCard
+from fusion.answer import SCORE_NAME
 from fusion.decisions_table import DECISIONS_NAME
-from fusion.fuse import SCORE_NAME
 from fusion.fusion_model import MODEL_NAME, load_fusion_model
 from fusion.review_queue import REVIEW_NAME, sheet_cells
+from launch.pipeline.record import read_json
 from launch.report.decisions import read_decisions
-from launch.report.run_files import RunFiles, read_json
+from launch.report.run_files import RunFiles
 from launch.review.opinion import Opinion, SecondLook
 
 __all__ = ["QueuedPhoto", "ReviewQueue", "read_queue", "sources_of"]

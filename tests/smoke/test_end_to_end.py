@@ -120,6 +120,21 @@ def test_killed_prediction_gives_the_same_bytes_as_a_quiet_one(finished):
         assert (out / name).read_bytes() == (finished.directory / "predictions/smoke/base" / name).read_bytes(), name
 
 
+def test_later_photos_get_the_answers_of_the_run(finished):
+    """The photos of the test list once more, as photos that came after the run: nothing is trained, nothing fitted."""
+    words = ["grade", "runs/smoke", "scenes/b", "--list", "scenes/b.txt", "--out", "runs/later"]
+    command = [sys.executable, "-m", "launch.cli", *words]
+    done = subprocess.run(command, cwd=finished.directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "[1/5] build" in done.stdout
+    first, later = (finished.directory / f"runs/{name}/fusion/b-submit.txt" for name in ("smoke", "later"))
+    assert later.read_bytes() == first.read_bytes()
+    assert "photos to review" in done.stdout
+    assert (finished.directory / "runs/later/report.html").is_file()
+    again = subprocess.run(command, cwd=finished.directory, capture_output=True, text=True, check=True)
+    assert again.stdout.count(": complete") == 5
+
+
 def test_second_run_finds_everything_complete(finished):
     adapter = finished.directory / "saves/smoke/base/adapter_model.safetensors"
     before = adapter.stat().st_mtime_ns

@@ -6,10 +6,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from dataset_builders.errors import ConfigError
+from dataset_builders.errors import ConfigError, DataError
 from launch.cli import _parser
 from launch.pipeline.config import PipelineConfig, load_pipeline_config
+from launch.pipeline.grade import grading_pipeline
 from launch.pipeline.plan import plan_steps, resolve_recipe, write_recipes
+from launch.pipeline.record import write_record
 from launch.pipeline.step import Step
 from launch.recipe import load_recipe
 
@@ -204,3 +206,39 @@ def test_every_command_of_a_plan_is_one_that_riskfuse_takes(config, out_of_fold)
     assert len(words) == (11 if out_of_fold else 9)  # two trainings begin with a check; only they run another program
     for line in words:
         _parser().parse_args(line)  # leaves with an exit status at a word that it does not know
+
+
+def test_a_finished_run_grades_later_photos_without_training(config, tmp_path):
+    run = tmp_path / "runs/demo"
+    write_recipes(config.model_copy(update={"runs": run}))
+    write_record(config.model_copy(update={"runs": run}))
+    (run / "fusion").mkdir()
+    (run / "fusion/fusion.json").write_text("{}")
+    out = tmp_path / "monday"
+    grading = grading_pipeline(run, Path("photos"), out, None)
+    steps = plan_steps(grading)
+    assert [step.name for step in steps] == ["build", "predict_base", "predict_high_risk", "fuse", "report"]
+    predict = steps[1]
+    assert predict.make_commands()[0].argv.count("test") == 1
+    assert Path("saves/demo/base/adapter_model.safetensors") in predict.inputs
+    fuse = steps[3]
+    assert f"--fitted {run / 'fusion'} --out {out / 'fusion'}" in fuse.make_commands()[0].shown
+    assert run / "fusion/fusion.json" in fuse.inputs
+    assert [path for step in steps for path in step.owned if not path.is_relative_to(out)] == []
+
+
+def test_grading_needs_a_finished_run_and_another_directory(config, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(DataError, match=r"config\.json: no such file"):
+        grading_pipeline(run, Path("photos"), tmp_path / "out", None)
+    write_record(config.model_copy(update={"runs": run}))
+    with pytest.raises(ConfigError, match="finish the run first"):
+        grading_pipeline(run, Path("photos"), tmp_path / "out", None)
+    (run / "fusion").mkdir()
+    (run / "fusion/fusion.json").write_text("{}")
+    with pytest.raises(ConfigError, match="a directory of their own"):
+        grading_pipeline(run, Path("photos"), run, None)
+    with pytest.raises(ValidationError, match="augment and out_of_fold must be left out"):
+        PipelineConfig.model_validate(
+            config.model_dump() | {"fitted": run, "augment": "a.yaml", "out_of_fold": True, "decision": {}}
+        )
