@@ -24,7 +24,7 @@ demo: env ## photos in, submission out, on a part of the board: about 10 minutes
 board: env ## the same on the whole board of 3,366 scenes: about two hours on 2 cores
 	$(BIN)/riskfuse run recipes/tiny/board.yaml
 
-example-elpv: env ## the same on 2,624 real photos of solar cells
+example-elpv: env ## the same on 2,624 real photos of solar cells: about an hour on 2 cores
 	$(BIN)/riskfuse run recipes/tiny/elpv.yaml
 
 test: env ## every test that runs on a CPU: the quick ones, then those that start processes of their own, two at a time
