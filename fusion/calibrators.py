@@ -6,6 +6,11 @@ Transforming classifier scores into accurate multiclass probability estimates, K
 logistic regression on log-probabilities, which is Dirichlet calibration (Kull et al., Beyond temperature scaling,
 NeurIPS 2019). The last two can learn more and need more rows, so temperature stays unless another one clearly wins.
 
+Where a known share of the labels was written down wrongly, a calibrator of the written labels is not one of the true
+ones: it takes the errors for doubt. The likelihood is then that of the written labels given the calibrated truth, and
+its maximum is found by expectation and maximisation, which needs nothing but weights for rows (Mnih and Hinton,
+Learning to label aerial images from noisy data, ICML 2012).
+
 A calibrator is a small model of plain numbers: it is saved as JSON and applied with NumPy alone.
 """
 
@@ -39,6 +44,8 @@ Kind = Literal["temperature", "isotonic", "matrix"]
 CALIBRATORS: tuple[Kind, ...] = get_args(Kind)
 MIN_CLASS_ROWS = 10  # of every answer, for the calibrators that have parameters of their own for each
 MATRIX_FLOOR = float(np.log(1e-6))  # below, differences of log-probabilities are noise, and one row would steer the fit
+ROUNDS = 20  # of expectation and maximisation; where labels are wrong by a few per cent, five reach 1e-4
+SETTLED = 1e-4  # no row's share of a true label moves by more
 MATRIX_STRENGTH = 1.0  # scikit-learn's C: inverse of the L2 penalty on the matrix; its own default
 
 Floats = NDArray[np.float64]
@@ -119,15 +126,44 @@ class CalibratorChoice:
     log_losses: dict[Kind, float]
 
 
-def fit_calibrator(kind: Kind, logps_NK: Floats, labels_N: Ints, weights_N: Floats | None = None) -> Calibrator:
+def fit_calibrator(
+    kind: Kind,
+    logps_NK: Floats,
+    labels_N: Ints,
+    weights_N: Floats | None = None,
+    written_KK: Floats | None = None,
+) -> Calibrator:
     """Fit one kind of calibrator on labelled rows.
 
     Args:
         kind: Which one.
         logps_NK: Natural log-probabilities of the answers, no NaN.
-        labels_N: Index of the right answer; for ``isotonic`` and ``matrix``, every answer must occur.
+        labels_N: Index of the written answer; for ``isotonic`` and ``matrix``, every answer must occur.
         weights_N: Weight of every row, >= 0; equal when None.
+        written_KK: Probability of a written answer (column) given the true one (row); None: all are right.
     """
+    if written_KK is None or np.array_equal(written_KK, np.eye(len(written_KK))):
+        return _fit(kind, logps_NK, labels_N, weights_N)
+    weights = np.ones(len(labels_N)) if weights_N is None else np.asarray(weights_N, dtype=np.float64)
+    truth_NK = _truth(renormalise(logps_NK), labels_N, written_KK)
+    for _ in range(ROUNDS):
+        row, true = np.nonzero(truth_NK)
+        calibrator = _fit(kind, logps_NK[row], true, weights[row] * truth_NK[row, true])
+        before, truth_NK = truth_NK, _truth(calibrator.apply(logps_NK), labels_N, written_KK)
+        if np.abs(truth_NK - before).max() < SETTLED:
+            break
+    return calibrator
+
+
+def _truth(logps_NK: Floats, labels_N: Ints, written_KK: Floats) -> Floats:
+    """Probability that each answer is the true one, given the calibrated answers and the written one."""
+    joint_NK = np.exp(logps_NK) * written_KK[:, labels_N].T
+    total_N = joint_NK.sum(axis=1)
+    joint_NK[total_N == 0, labels_N[total_N == 0]] = 1.0  # the model rules out all that could have been written so
+    return joint_NK / joint_NK.sum(axis=1, keepdims=True)
+
+
+def _fit(kind: Kind, logps_NK: Floats, labels_N: Ints, weights_N: Floats | None) -> Calibrator:
     if kind == "temperature":
         return TemperatureCalibrator(temperature=fit_temperature(logps_NK, labels_N, weights_N))
     if kind == "isotonic":
@@ -143,6 +179,7 @@ def choose_calibrator(
     folds: int,
     seed: int,
     weights_N: Floats | None = None,
+    written_KK: Floats | None = None,
 ) -> CalibratorChoice:
     """The calibrator with the least cross-validated log-loss, but temperature unless another wins clearly.
 
@@ -151,18 +188,19 @@ def choose_calibrator(
 
     Args:
         logps_NK: Natural log-probabilities of the answers, no NaN.
-        labels_N: Index of the right answer.
+        labels_N: Index of the written answer.
         keys: One text a row, the same for rows that must not be separated, as in ``fusion.cross_fit.assign_folds``.
         folds: Folds of the cross-validation, >= 2.
         seed: Seed of the folds.
         weights_N: Weight of every row, >= 0; equal when None.
+        written_KK: As in ``fit_calibrator``; the log-loss is that of the written answers.
     """
     weights = np.ones(len(labels_N)) if weights_N is None else np.asarray(weights_N, dtype=np.float64)
     fold_N = assign_folds(keys, labels_N, folds=folds, seed=seed) if len(labels_N) else np.empty(0, np.int64)
     losses: dict[Kind, Floats] = {}
     for kind in CALIBRATORS if _can_fit_all(labels_N, fold_N, logps_NK.shape[1]) else ():
-        calibrated = cross_calibrate(kind, logps_NK, labels_N, fold_N, weights)
-        losses[kind] = -np.maximum(calibrated[np.arange(len(labels_N)), labels_N], LOG_FLOOR)
+        calibrated = cross_calibrate(kind, logps_NK, labels_N, fold_N, weights, written_KK)
+        losses[kind] = _losses(calibrated, labels_N, written_KK)
     chosen: Kind = "temperature"
     mean = {kind: float(np.average(loss_N, weights=weights)) for kind, loss_N in losses.items()}
     for kind in losses:
@@ -171,18 +209,35 @@ def choose_calibrator(
         )
         if clear and mean[kind] < mean[chosen]:
             chosen = kind
-    return CalibratorChoice(fit_calibrator(chosen, logps_NK, labels_N, weights), mean)
+    return CalibratorChoice(fit_calibrator(chosen, logps_NK, labels_N, weights, written_KK), mean)
+
+
+def _losses(logps_NK: Floats, labels_N: Ints, written_KK: Floats | None) -> Floats:
+    """Minus the log-probability of each written answer."""
+    if written_KK is None:
+        return -np.maximum(logps_NK[np.arange(len(labels_N)), labels_N], LOG_FLOOR)
+    written_N = (np.exp(logps_NK) * written_KK[:, labels_N].T).sum(axis=1)
+    return -np.log(np.maximum(written_N, np.exp(LOG_FLOOR)))
 
 
 def cross_calibrate(
-    kind: Kind, logps_NK: Floats, labels_N: Ints, fold_N: Ints, weights_N: Floats | None = None
+    kind: Kind,
+    logps_NK: Floats,
+    labels_N: Ints,
+    fold_N: Ints,
+    weights_N: Floats | None = None,
+    written_KK: Floats | None = None,
 ) -> Floats:
-    """Calibrated log-probabilities of every row by a calibrator that was fitted without the row's fold."""
+    """Calibrated log-probabilities of every row by a calibrator that was fitted without the row's fold.
+
+    Arguments are as in ``fit_calibrator``; ``fold_N`` holds each row's fold.
+    """
     found = np.empty(logps_NK.shape)
     for fold in np.unique(fold_N):
         rest = fold_N != fold
         weights = None if weights_N is None else weights_N[rest]
-        found[~rest] = fit_calibrator(kind, logps_NK[rest], labels_N[rest], weights).apply(logps_NK[~rest])
+        fitted = fit_calibrator(kind, logps_NK[rest], labels_N[rest], weights, written_KK)
+        found[~rest] = fitted.apply(logps_NK[~rest])
     return found
 
 

@@ -95,9 +95,10 @@ def fit_review(
         folds: Folds of the cross-fitting, >= 2.
         seed: Seed of the folds.
     """
-    choice = choose_calibrator(logps_NK, labels_N, keys, folds=folds, seed=seed)
+    written_KK = ladder_errors(card, label_errors)
+    choice = choose_calibrator(logps_NK, labels_N, keys, folds=folds, seed=seed, written_KK=written_KK)
     fold_N = assign_folds(keys, labels_N, folds=folds, seed=seed)
-    calibrated = cross_calibrate(choice.calibrator.kind, logps_NK, labels_N, fold_N)
+    calibrated = cross_calibrate(choice.calibrator.kind, logps_NK, labels_N, fold_N, written_KK=written_KK)
     return ReviewModel(
         calibrator=choice.calibrator,
         log_losses=choice.log_losses,
@@ -106,7 +107,7 @@ def fit_review(
             labels_N,
             target_K,
             alpha=alpha,
-            written_KK=ladder_errors(card, label_errors),
+            written_KK=written_KK,
             label_ids=card.label_ids,
         ),
         label_errors=label_errors,

@@ -148,3 +148,39 @@ def test_cross_calibration_does_not_see_the_own_fold():
     for f in range(3):
         without = fit_calibrator("temperature", logps[fold != f], labels[fold != f])
         np.testing.assert_array_equal(found[fold == f], apply_temperature(logps[fold == f], without.temperature))
+
+
+WRITTEN = np.array([[0.9, 0.1, 0.0, 0.0], [0.05, 0.9, 0.05, 0.0], [0.0, 0.1, 0.9, 0.0], [0.0, 0.0, 0.0, 1.0]])
+
+
+@pytest.mark.parametrize("kind", CALIBRATORS)
+def test_a_known_share_of_wrong_labels_is_not_taken_for_doubt(kind):
+    logps, labels, _ = _calibrated(8, 8000)
+    logps = renormalise(logps * 3)  # sure enough that a tenth of wrong labels is what makes it look wrong
+    labels = (np.random.default_rng(9).random(8000)[:, None] > np.exp(logps).cumsum(axis=1)).sum(axis=1).clip(max=3)
+    draws = np.random.default_rng(10).random(8000)[:, None]
+    written = (draws > WRITTEN[labels].cumsum(axis=1)).sum(axis=1).clip(max=3)
+    fit, test = slice(None, 5000), slice(5000, None)
+    naive = fit_calibrator(kind, logps[fit], written[fit])
+    aware = fit_calibrator(kind, logps[fit], written[fit], written_KK=WRITTEN)
+    assert measure(naive.apply(logps[test]), labels[test]).ece > 0.05
+    assert measure(aware.apply(logps[test]), labels[test]).ece < 0.02
+    again = fit_calibrator(kind, logps[fit], written[fit], written_KK=np.eye(4))
+    np.testing.assert_array_equal(again.apply(logps[test]), naive.apply(logps[test]))
+
+
+def test_choice_by_the_log_loss_of_what_was_written():
+    logps, labels, keys = _calibrated(11, 3000)
+    written = (np.random.default_rng(12).random(3000)[:, None] > WRITTEN[labels].cumsum(axis=1)).sum(axis=1).clip(max=3)
+    choice = choose_calibrator(logps, written, keys, folds=5, seed=0, written_KK=WRITTEN)
+    assert choice.calibrator.kind == "temperature"
+    assert choice.calibrator.temperature == pytest.approx(1, rel=0.1)
+    expected = -np.log((np.exp(logps) * WRITTEN[:, written].T).sum(axis=1)).mean()
+    assert choice.log_losses["temperature"] == pytest.approx(expected, rel=0.01)
+
+
+def test_a_label_that_the_model_rules_out_counts_as_written():
+    logps = np.log(np.array([[1.0, 1e-300, 1e-300, 1e-300]] * 20 + [[1e-300, 1e-300, 1e-300, 1.0]] * 20))
+    labels = np.array([0] * 19 + [3] + [3] * 20)
+    found = fit_calibrator("temperature", logps, labels, written_KK=WRITTEN)
+    assert np.isfinite(found.apply(logps)).all()
