@@ -132,7 +132,8 @@ class _Asker:
 
 def _result(shard: Shard, answers: Sequence[_Answered], count: int) -> ShardResult:
     asked = [answer for answer in answers if answer.refused or answer.logp_K is not None]
-    if asked and all(answer.refused for answer in asked):  # then it is not the photos
+    # Several, and all of them: then it is not the photos. One alone says no more than about itself.
+    if len(asked) > 1 and all(answer.refused for answer in asked):
         error = f"the endpoint refused all {len(asked)} photos; the last one: {asked[-1].error}"
         return ShardResult(shard, None, error)
     logp_RK = np.full((len(answers), count), np.nan)

@@ -166,6 +166,12 @@ def test_when_all_photos_of_a_shard_are_refused_it_is_not_the_photos(ask):
     assert server.asked == 1 + 5
 
 
+def test_one_refused_photo_alone_in_the_last_shard_is_a_failed_row(ask):
+    report, _ = ask(refuse(415, "no such format", 12), shard_size=11)
+    assert report.complete
+    assert [row["sample_id"] for row in report.failed_rows] == ["list/011.png"]
+
+
 def test_a_photo_without_any_answer_among_the_tokens_is_a_failed_row(ask):
     report, _ = ask(lambda number: answering(("sorry", -0.1), ("no", -3.0)) if number == 4 else None)
     (row,) = report.failed_rows
