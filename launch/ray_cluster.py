@@ -27,7 +27,7 @@ def ray_cluster(address: str | None, *, cpus: int) -> Iterator[None]:
         cpus: CPUs of a private cluster, >= 1.
 
     Raises:
-        ConfigError: Nobody answers at the address.
+        ConfigError: Nobody answers at the address, or the cluster there lets us not in.
     """
     private = address in (None, LOCAL)
     if private:  # read by Ray's import: a private cluster then listens to this machine alone
@@ -42,16 +42,32 @@ def ray_cluster(address: str | None, *, cpus: int) -> Iterator[None]:
         yield
         return
     own: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    ray.init(
-        address=LOCAL if private else address,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        **(own if private else {}),
-    )
+    try:
+        ray.init(
+            address=LOCAL if private else address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(own if private else {}),
+        )
+    except (ConnectionError, RuntimeError) as error:
+        if private:
+            raise
+        raise ConfigError(_refused(str(address), error)) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _refused(address: str, error: Exception) -> str:
+    """Ray finds tokens by itself only for a cluster that it finds by itself, never for an address that is given."""
+    # Ray puts a whole traceback into its message; what happened is at its end, before hints that go on for lines.
+    reason = str(error.__cause__ or error).strip().splitlines()[-1].partition(" Note: ")[0]
+    return (
+        f"the Ray cluster at {address} lets us not in: {reason}. Where it wants a token, as one started by `ray start` "
+        "does when ~/.ray/auth_token exists, set RAY_AUTH_MODE=token here and on all nodes, and copy that file to them "
+        "(or set RAY_AUTH_TOKEN); where it wants none, set RAY_AUTH_MODE=disabled"
+    )
 
 
 def _check_reachable(address: str) -> None:

@@ -15,7 +15,13 @@ from launch.training import has_gpu, training_environment
 
 __all__ = ["plain_command", "resolved_recipe", "torchrun_command", "torchrun_environment"]
 
-_SHOWN = ("DS_ACCELERATOR", "OMP_NUM_THREADS", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+_SHOWN = (
+    "DS_ACCELERATOR",
+    "OMP_NUM_THREADS",
+    "GLOO_SOCKET_IFNAME",
+    "NCCL_SOCKET_IFNAME",
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE",
+)
 
 
 def resolved_recipe(config: TrainConfig) -> dict[str, Any]:
@@ -72,6 +78,10 @@ def _own_address(endpoint: str) -> str | None:
 def torchrun_environment(config: TrainConfig) -> dict[str, str]:
     """Environment variables beside the caller's own."""
     environment = training_environment(resolved_recipe(config), processes_here(config))
+    if config.nodes > 1:
+        # torchrun keeps one store over all restarts, in which the addresses of the last start still stand: a process
+        # that comes first would read them and fail at a port where nobody listens any more. A store a start has none.
+        environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if config.interface is not None:
         environment |= {"GLOO_SOCKET_IFNAME": config.interface, "NCCL_SOCKET_IFNAME": config.interface}
     return environment

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +127,38 @@ def test_cluster_that_is_not_there(settings, address, message):
     job = scoring_job(PredictConfig(**settings, adapter="none"))
     with pytest.raises(ConfigError, match=message):
         next(score_on_ray(job, [], workers=1, address=address))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_cluster_that_wants_a_token(settings, tmp_path):
+    """As `ray start` makes one where a token lies; without it, the remedy, and with it, predictions."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    token = without | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64}
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address", "127.0.0.1"]
+    ray += ["--port", str(port), "--num-cpus", "1", "--include-dashboard", "false", "--disable-usage-stats"]
+    words = [sys.executable, "-m", "launch.cli", "predict", "--adapter", "none", "--device", "cpu", "--address"]
+    words += [f"127.0.0.1:{port}"]
+    for name in ("recipe", "task", "stage", "images", "out"):
+        words += [f"--{name}", str(settings[name])]
+    words += ["--list", str(settings["photo_list"])]
+    with (tmp_path / "ray.log").open("wb") as log:
+        head = subprocess.Popen(ray, stdout=log, stderr=log, env=token)
+    try:
+        deadline = time.monotonic() + 60
+        while b"Ray runtime started" not in (tmp_path / "ray.log").read_bytes():
+            assert time.monotonic() < deadline, (tmp_path / "ray.log").read_text()
+            time.sleep(0.2)
+        refused = subprocess.run(words, capture_output=True, text=True, env=without, check=False)
+        assert refused.returncode == 2, refused.stderr
+        assert "lets us not in" in refused.stderr
+        assert "RAY_AUTH_MODE=token" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        let_in = subprocess.run(words, capture_output=True, text=True, env=token, check=False)
+        assert let_in.returncode == 0, let_in.stderr
+    finally:
+        head.terminate()
+        head.wait()
