@@ -9,6 +9,7 @@ import yaml
 
 from dataset_builders.errors import ConfigError
 from dataset_builders.files import write_text
+from dataset_builders.task_card import BASE
 from fusion.fusion_model import MODEL_NAME
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.plan import FUSION
@@ -48,13 +49,13 @@ def grading_pipeline(run: Path, photos: Path, out: Path, photo_list: Path | None
     build = {"task": config.task.as_posix(), "out": (out / "data").as_posix(), "sources": [source]}
     header = f"# Photos graded by {run.as_posix()}; written by riskfuse grade.\n"
     write_text(out / BUILD_NAME, header + yaml.safe_dump(build, sort_keys=False, allow_unicode=True, width=1000))
-    stages = {name: {"recipe": run / "recipes" / f"{name}.yaml"} for name in ("base", *config.specialists)}
+    stages = {name: {"recipe": run / "recipes" / f"{name}.yaml"} for name in (BASE, *config.specialists)}
     return PipelineConfig.model_validate(
         {
             "name": config.name,
             "task": config.task,
             "data": out / BUILD_NAME,
-            "base": stages.pop("base"),
+            "base": stages.pop(BASE),
             "specialists": stages,
             "inference": config.inference,
             "fitted": fitted,

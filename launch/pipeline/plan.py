@@ -251,8 +251,9 @@ def _fuse(config: PipelineConfig, data: BuildConfig, stages: tuple[str, ...]) ->
     if config.out_of_fold:
         words += ["--out-of-fold", config.predictions_dir / OUT_OF_FOLD]
         predictions += [path for name in stages for path in fold_predictions(config, data, name)]
-    fitted = [config.fitted / name for name in ("fusion.json", "score.json")] if config.fitted is not None else []
+    fitted: list[Path] = []
     if config.fitted is not None:
+        fitted = [config.fitted / name for name in ("fusion.json", "score.json")]
         words += ["--fitted", config.fitted]
     words += ["--out", out, *config.decision.options]
     return Step(
