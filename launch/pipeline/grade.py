@@ -13,7 +13,7 @@ from dataset_builders.task_card import BASE
 from fusion.fusion_model import MODEL_NAME
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.plan import FUSION
-from launch.pipeline.record import read_record
+from launch.pipeline.record import CONFIG_NAME, read_record
 
 __all__ = ["SOURCE", "grading_pipeline"]
 
@@ -36,6 +36,8 @@ def grading_pipeline(run: Path, photos: Path, out: Path, photo_list: Path | None
     Raises:
         ConfigError: ``run`` is no finished run, or ``out`` is it.
     """
+    if not (run / CONFIG_NAME).is_file():
+        raise ConfigError(f"{run}: holds no {CONFIG_NAME}; give the run directory of a pipeline, such as runs/board")
     record = read_record(run)
     config = record.pipeline
     fitted = run / FUSION

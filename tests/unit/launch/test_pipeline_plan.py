@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from dataset_builders.errors import ConfigError, DataError
+from dataset_builders.errors import ConfigError
 from launch.cli import _parser
 from launch.pipeline.config import PipelineConfig, load_pipeline_config
 from launch.pipeline.grade import grading_pipeline
@@ -229,7 +229,7 @@ def test_a_finished_run_grades_later_photos_without_training(config, tmp_path):
 
 def test_grading_needs_a_finished_run_and_another_directory(config, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(DataError, match=r"config\.json: no such file"):
+    with pytest.raises(ConfigError, match=r"holds no config\.json; give the run directory"):
         grading_pipeline(run, Path("photos"), tmp_path / "out", None)
     write_record(config.model_copy(update={"runs": run}))
     with pytest.raises(ConfigError, match="finish the run first"):
