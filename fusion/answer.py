@@ -83,7 +83,7 @@ def answer(
     submit_source: str | None,
     settings: FitSettings,
     notes: Sequence[str],
-    fitted_now: bool = True,
+    with_fit: bool = True,
 ) -> FuseResult:
     """Decide for the test rows and write the fusion directory.
 
@@ -97,7 +97,7 @@ def answer(
             gets ``submit-<source>.txt``.
         settings: Resamples and seed of the intervals.
         notes: What the user should know.
-        fitted_now: Show the scores on the rows of the fit in the table too.
+        with_fit: Show the scores on the rows of the fit in the table too.
 
     Raises:
         ConfigError: ``submit_source`` is not a test source.
@@ -114,7 +114,7 @@ def answer(
     result = FuseResult(
         model=model,
         scores=scores,
-        table=f"{format_report(scores, model, with_fit=fitted_now)}\n{counts}\n{format_review(review.figures)}\n",
+        table=f"{format_report(scores, model, with_fit=with_fit)}\n{counts}\n{format_review(review.figures)}\n",
         submissions=_submission_paths(out, sources, submit_source),
         fallbacks=_fallbacks(test),
         notes=tuple(notes),

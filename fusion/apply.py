@@ -17,7 +17,8 @@ from fusion.opinions import MadeBy, read_test_photos
 
 __all__ = ["apply_fusion"]
 
-# Parts of a fingerprint that change no more than the last bits; all others say that it is another model or question.
+# Parts of a fingerprint by which the same model gives nearly the same numbers; all others say that it is another model
+# or question. How near is for `riskfuse parity` to say: a new version of a library may resize photos in another way.
 ROUNDINGS = frozenset({"versions", "computation", "threads", "batch_size", "shard_size", "device"})
 
 
@@ -64,7 +65,7 @@ def apply_fusion(
         out,
         submit_source=submit_source,
         settings=FitSettings(resamples=resamples, seed=model.fitted_on.seed),
-        fitted_now=False,
+        with_fit=False,
         notes=(f"by the fusion in {fitted_dir}; nothing was fitted on these photos", *notes),
     )
 
@@ -99,7 +100,10 @@ def _check_models(model: FusionModel, made_by: Mapping[str, MadeBy], fitted_dir:
                 f"{path}: fitted on predictions of {name} that differ from these in "
                 f"{', '.join(sorted(differ - ROUNDINGS))}; predict by the model of the fit, or run the pipeline again"
             )
-        notes.append(f"{name} was computed with another {', '.join(sorted(differ))} than in the fit: other roundings")
+        changed = ", ".join(sorted(differ))
+        notes.append(
+            f"{name} was computed with another {changed} than in the fit; `riskfuse parity` says what it changes"
+        )
     return notes
 
 

@@ -87,7 +87,8 @@ def fit_temperature(logps_NK: Floats, labels_N: Ints, weights_N: Floats | None =
     """
     from scipy.optimize import minimize_scalar
 
-    if len(labels_N) < MIN_ROWS:
+    rows = len(labels_N) if weights_N is None else round(float(weights_N.sum()), 6)  # shares of a row count as such
+    if rows < MIN_ROWS:
         return 1.0
     low, high = np.log(TEMPERATURE_BOUNDS)
 

@@ -261,7 +261,7 @@ def _fit_isotonic(logps_NK: Floats, labels_N: Ints, weights_N: Floats | None) ->
     from sklearn.isotonic import IsotonicRegression
 
     probs = np.exp(renormalise(logps_NK))
-    floor = 0.5 / len(labels_N)  # half a row
+    floor = 0.5 / (len(labels_N) if weights_N is None else float(weights_N.sum()))  # half a row
     inputs, outputs = [], []
     for k in range(probs.shape[1]):
         fitted = IsotonicRegression(y_min=floor, y_max=1 - floor, out_of_bounds="clip")

@@ -27,7 +27,7 @@ def ray_cluster(address: str | None, *, cpus: int) -> Iterator[None]:
         cpus: CPUs of a private cluster, >= 1.
 
     Raises:
-        ConfigError: Nobody answers at the address, or the cluster there lets us not in.
+        ConfigError: Nobody answers at the address, or the cluster there cannot be joined.
     """
     private = address in (None, LOCAL)
     if private:  # read by Ray's import: a private cluster then listens to this machine alone
@@ -52,17 +52,20 @@ def ray_cluster(address: str | None, *, cpus: int) -> Iterator[None]:
     except (ConnectionError, RuntimeError) as error:
         if private:
             raise
-        raise ConfigError(_refused(str(address), error)) from error
+        raise ConfigError(_not_joined(str(address), error)) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _refused(address: str, error: Exception) -> str:
-    """Ray finds tokens by itself only for a cluster that it finds by itself, never for an address that is given."""
-    # Ray puts a whole traceback into its message; what happened is at its end, before hints that go on for lines.
-    reason = str(error.__cause__ or error).strip().splitlines()[-1].partition(" Note: ")[0]
+def _not_joined(address: str, error: Exception) -> str:
+    reason = str(error.__cause__ or error).strip() or type(error).__name__
+    if "Authentication" not in reason:
+        return f"cannot join the Ray cluster at {address}: {reason}"
+    # Ray puts a traceback into its message; what happened is at its end, before hints that go on for lines. It finds
+    # tokens by itself only for a cluster that it finds by itself, never for an address that is given.
+    reason = reason.splitlines()[-1].partition(" Note: ")[0]
     return (
         f"the Ray cluster at {address} lets us not in: {reason}. Where it wants a token, as one started by `ray start` "
         "does when ~/.ray/auth_token exists, set RAY_AUTH_MODE=token here and on all nodes, and copy that file to them "

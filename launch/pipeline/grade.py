@@ -34,7 +34,7 @@ def grading_pipeline(run: Path, photos: Path, out: Path, photo_list: Path | None
         The pipeline; it reads the recipes that ``run`` keeps, not those from which they came.
 
     Raises:
-        ConfigError: ``run`` is no finished run, or ``out`` is it.
+        ConfigError: ``run`` is no finished run, or ``out`` is it or another run.
     """
     if not (run / CONFIG_NAME).is_file():
         raise ConfigError(f"{run}: holds no {CONFIG_NAME}; give the run directory of a pipeline, such as runs/board")
@@ -45,6 +45,10 @@ def grading_pipeline(run: Path, photos: Path, out: Path, photo_list: Path | None
         raise ConfigError(f"{fitted / MODEL_NAME}: no such file; finish the run first: riskfuse run its pipeline")
     if out.resolve() == run.resolve():
         raise ConfigError(f"{out}: is the finished run itself; give the new photos a directory of their own")
+    if (out / CONFIG_NAME).is_file() and read_record(out).pipeline.fitted != fitted:
+        raise ConfigError(
+            f"{out}: holds another run, which would be lost; give the new photos a directory of their own"
+        )
     source: dict[str, Any] = {"kind": "image_folder", "name": SOURCE, "role": "test", "path": photos.as_posix()}
     if photo_list is not None:
         source |= {"kind": "label_list", "path": photo_list.as_posix(), "images": photos.as_posix()}

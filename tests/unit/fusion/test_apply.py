@@ -87,7 +87,10 @@ def test_another_model_is_refused(fitted, tmp_path, stage):
 def test_other_versions_of_the_same_model_are_noted(fitted, tmp_path):
     world = write_world(tmp_path, {"test": 6}, models=changed("base", versions={"torch": "3"}, batch_size=8))
     result = apply_fusion(*world, fitted, tmp_path / "out", resamples=50)
-    assert "base was computed with another batch_size, versions than in the fit: other roundings" in result.notes
+    assert (
+        "base was computed with another batch_size, versions than in the fit; `riskfuse parity` says what it changes"
+        in result.notes
+    )
 
 
 def test_fusion_that_does_not_say_by_which_model_is_refused(fitted, tmp_path):

@@ -184,3 +184,8 @@ def test_a_label_that_the_model_rules_out_counts_as_written():
     labels = np.array([0] * 19 + [3] + [3] * 20)
     found = fit_calibrator("temperature", logps, labels, written_KK=WRITTEN)
     assert np.isfinite(found.apply(logps)).all()
+
+
+def test_few_rows_stay_few_when_each_may_have_several_true_labels():
+    logps, labels, _ = _calibrated(13, 9)
+    assert fit_calibrator("temperature", logps * 3, labels, written_KK=WRITTEN).temperature == 1.0

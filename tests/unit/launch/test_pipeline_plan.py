@@ -238,6 +238,13 @@ def test_grading_needs_a_finished_run_and_another_directory(config, tmp_path):
     (run / "fusion/fusion.json").write_text("{}")
     with pytest.raises(ConfigError, match="a directory of their own"):
         grading_pipeline(run, Path("photos"), run, None)
+    other = tmp_path / "other"
+    write_record(config.model_copy(update={"runs": other}))
+    with pytest.raises(ConfigError, match="holds another run, which would be lost"):
+        grading_pipeline(run, Path("photos"), other, None)
+    assert not (other / "build.yaml").exists()
+    write_record(grading_pipeline(run, Path("photos"), tmp_path / "monday", None))
+    grading_pipeline(run, Path("photos"), tmp_path / "monday", None)  # goes on
     with pytest.raises(ValidationError, match="augment and out_of_fold must be left out"):
         PipelineConfig.model_validate(
             config.model_dump() | {"fitted": run, "augment": "a.yaml", "out_of_fold": True, "decision": {}}
