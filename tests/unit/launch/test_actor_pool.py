@@ -106,7 +106,7 @@ def ray_workers(monkeypatch, tmp_path):
             return ShardResult(shard, scores_of(shard))
 
     monkeypatch.setattr(actor_pool, "_RayWorker", Worker)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
     yield lambda: Counter(line for path in notes.iterdir() for line in path.read_text(encoding="utf-8").splitlines())
     ray.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(this_module)

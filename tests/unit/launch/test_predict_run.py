@@ -222,7 +222,7 @@ def test_dead_actor_is_replaced_and_its_shard_scored_again(settings, tmp_path):
 
     config = PredictConfig(**settings)
     shards = cut_shards(photo_rows(config), SHARD)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
     try:
         pool = ActorPool(scoring_job(config), workers=2)
         results = []
