@@ -2,7 +2,8 @@
 
 The usual way, as model cards show it: chat template, processor and ``generate`` with up to 128 new tokens, one photo at
 a time, then the text is parsed. How long that takes depends on how much the model says, so it is measured twice: as it
-speaks (a fine-tuned model stops after its answer) and for a model that goes on to the limit. A third way gives the same
+speaks (a fine-tuned model stops after its answer) and for a model that goes on to the limit. With an adapter it is
+measured as most inference scripts have it too: beside the base, by PEFT, and not merged. A last way gives the same
 numbers as the scorer: one forward pass an answer. These run in one process with a thread a core, as PyTorch does by
 itself. The scorer gives all answers' log-probabilities for a batch of photos in one pass, in one process a core with
 one thread each, as ``riskfuse predict --workers CORES`` runs it. Loading is not counted for any of them. Prints a
@@ -72,7 +73,7 @@ def photo_paths(arguments: argparse.Namespace, scratch: Path, side: int = 168) -
 
 
 class ScorerPool:
-    """Label scorers in processes of one thread each; ready when the constructor returns."""
+    """Label scorers in processes of one thread each, which load with the first call: of at least a batch each."""
 
     def __init__(self, job: Any, processes: int, batch_size: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -161,6 +162,15 @@ class UsualWay:
         return next((answer for answer in self._texts if answer in said), None), new.shape[1]
 
 
+def unmerged_model(directory: str, adapter: str, loaded: Any) -> Any:
+    """The base with the adapter's layers beside its own, on the device and in the number type of ``loaded``."""
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    base = AutoModelForImageTextToText.from_pretrained(directory, dtype=loaded.model.dtype).to(loaded.device)
+    return PeftModel.from_pretrained(base, adapter).eval()
+
+
 def pass_an_answer(loaded: Any, encoder: Any, answers: list[list[int]], path: str) -> list[float]:
     """The log-probability of every answer (token ids) by one forward pass each."""
     import torch
@@ -215,10 +225,13 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     loaded = load_for_prediction(job.spec)
     torch.set_num_threads(arguments.cores)
     encoder = InputEncoder(loaded, job.prompt, job.answers)
-    score = ScorerPool(job, arguments.cores, arguments.batch_size) if device == "cpu" else _in_turn(job, loaded)
+    processes = min(arguments.cores, -(-len(paths) // arguments.batch_size))
+    score = ScorerPool(job, processes, arguments.batch_size) if device == "cpu" else _in_turn(job, loaded)
     texts = [answer.text for answer in job.answers]
     recipe, limit = load_recipe(arguments.recipe), arguments.max_new_tokens
     usual = UsualWay(loaded.model, recipe.model_name_or_path, recipe.raw, job.prompt, texts)
+    unmerged = None if job.spec.adapter is None else unmerged_model(recipe.model_name_or_path, job.spec.adapter, loaded)
+    beside = UsualWay(unmerged, recipe.model_name_or_path, recipe.raw, job.prompt, texts)
 
     answers = encoder.answer_ids(Image.open(paths[0]).convert("RGB"))
     some = paths[:LIMIT_PHOTOS]
@@ -226,11 +239,16 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
         "scorer": (paths, lambda: score(paths)),
         "generate": (paths, lambda: [usual(path, limit) for path in paths]),
         "generate_to_limit": (some, lambda: [usual(path, limit, limit) for path in some]),
+        "generate_unmerged": (paths, lambda: [beside(path, limit) for path in paths]),
         "pass_an_answer": (paths, lambda: [pass_an_answer(loaded, encoder, answers, path) for path in paths]),
     }
+    if unmerged is None:
+        del ways["generate_unmerged"]
     score(paths)
     for path in paths[:WARM_UP_PHOTOS]:
         usual(path, limit)
+        if unmerged is not None:
+            beside(path, limit)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     results: dict[str, Any] = {}
     for _ in range(arguments.repeats):
@@ -276,6 +294,7 @@ def main() -> None:
         "scorer": "label scorer, batches",
         "generate": f"generate + parse, {result['mean_new_tokens']} new tokens",
         "generate_to_limit": f"generate + parse, {arguments.max_new_tokens} new tokens",
+        "generate_unmerged": "the same until it stops, adapter not merged",
         "pass_an_answer": "one forward pass an answer",
     }
     for way, rate in result["photos_per_s"].items():

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 __all__ = ["speed_up_vision"]
@@ -69,25 +70,35 @@ def _attend_in_windows(
     """
     import torch
 
-    found = torch.empty_like(query)
-    for index_NL in _windows(cu_seq_lens_q):
-        q, k, v = (tensor[0, :, index_NL].transpose(0, 1) for tensor in (query, key, value))
+    groups = _windows(cu_seq_lens_q)
+    found = torch.empty_like(query) if len(groups) > 1 else None
+    for place, length in groups:
+        q, k, v = (tensor[0, :, place].unflatten(1, (-1, length)).transpose(0, 1) for tensor in (query, key, value))
         attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
-        found[0, :, index_NL] = attended.transpose(0, 1)
+        if found is None:
+            return attended.transpose(1, 2).flatten(0, 1)[None], None
+        found[0, :, place] = attended.transpose(0, 1).flatten(1, 2)
+    assert found is not None
     return found.transpose(1, 2), None
 
 
-def _windows(cu_seq_lens: Any) -> list[Any]:
-    """For each length L that occurs, the positions [N, L] of the N windows of that length.
+def _windows(cu_seq_lens: Any) -> list[tuple[Any, int]]:
+    """For each length L that occurs, the positions of its windows, one after the other, and L.
 
-    All layers of a pass share the tensor, so the answer is kept on it: asking a GPU for the lengths makes it wait.
+    Windows side by side are a slice, so that nothing is copied; others an index tensor. All layers of a pass share
+    the tensor, so the answer is kept on it: asking a GPU for the lengths makes it wait.
     """
     import torch
 
     if not hasattr(cu_seq_lens, "windows"):
-        lengths = cu_seq_lens.diff()
-        cu_seq_lens.windows = [
-            cu_seq_lens[:-1][lengths == length, None] + torch.arange(length, device=cu_seq_lens.device)
-            for length in lengths.unique().tolist()
-        ]
+        starts_by_length: dict[int, list[int]] = {}
+        for start, stop in itertools.pairwise(cu_seq_lens.tolist()):
+            starts_by_length.setdefault(stop - start, []).append(start)
+        cu_seq_lens.windows = []
+        for length, starts in sorted(starts_by_length.items()):
+            place: Any = slice(starts[0], starts[-1] + length)
+            if place.stop - place.start > length * len(starts):
+                place = torch.tensor(starts)[:, None] + torch.arange(length)
+                place = place.flatten().to(cu_seq_lens.device)
+            cu_seq_lens.windows.append((place, length))
     return cu_seq_lens.windows
