@@ -47,6 +47,7 @@ def parse_arguments(description: str | None = __doc__) -> argparse.Namespace:
     parser.add_argument("--photos", type=int, default=128)
     parser.add_argument("--max-new-tokens", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of all ways")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="of this machine to use (default: all)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="also write the JSON object to this file")
@@ -207,6 +208,7 @@ def base_job(arguments: argparse.Namespace, device: str) -> Any:
             device=device,
             threads=1,
             batch_size=arguments.batch_size,
+            dtype=arguments.dtype,
         )
     )
 
@@ -264,6 +266,7 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
         "photos": len(paths),
         "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(),
         "cores": arguments.cores,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "processor": processor_name(),
         "repeats": arguments.repeats,
         "batch_size": arguments.batch_size,
