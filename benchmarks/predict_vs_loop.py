@@ -74,7 +74,7 @@ def photo_paths(arguments: argparse.Namespace, scratch: Path, side: int = 168) -
 
 
 class ScorerPool:
-    """Label scorers in processes of one thread each, which load with the first call: of at least a batch each."""
+    """Label scorers in processes of one thread each; the first call loads them, and needs a batch for each."""
 
     def __init__(self, job: Any, processes: int, batch_size: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -232,8 +232,6 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
     texts = [answer.text for answer in job.answers]
     recipe, limit = load_recipe(arguments.recipe), arguments.max_new_tokens
     usual = UsualWay(loaded.model, recipe.model_name_or_path, recipe.raw, job.prompt, texts)
-    unmerged = None if job.spec.adapter is None else unmerged_model(recipe.model_name_or_path, job.spec.adapter, loaded)
-    beside = UsualWay(unmerged, recipe.model_name_or_path, recipe.raw, job.prompt, texts)
 
     answers = encoder.answer_ids(Image.open(paths[0]).convert("RGB"))
     some = paths[:LIMIT_PHOTOS]
@@ -241,15 +239,16 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
         "scorer": (paths, lambda: score(paths)),
         "generate": (paths, lambda: [usual(path, limit) for path in paths]),
         "generate_to_limit": (some, lambda: [usual(path, limit, limit) for path in some]),
-        "generate_unmerged": (paths, lambda: [beside(path, limit) for path in paths]),
         "pass_an_answer": (paths, lambda: [pass_an_answer(loaded, encoder, answers, path) for path in paths]),
     }
-    if unmerged is None:
-        del ways["generate_unmerged"]
     score(paths)
     for path in paths[:WARM_UP_PHOTOS]:
         usual(path, limit)
-        if unmerged is not None:
+    if job.spec.adapter is not None:
+        model = unmerged_model(recipe.model_name_or_path, job.spec.adapter, loaded)
+        beside = UsualWay(model, recipe.model_name_or_path, recipe.raw, job.prompt, texts)
+        ways["generate_unmerged"] = paths, lambda: [beside(path, limit) for path in paths]
+        for path in paths[:WARM_UP_PHOTOS]:
             beside(path, limit)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     results: dict[str, Any] = {}
@@ -297,7 +296,7 @@ def main() -> None:
         "scorer": "label scorer, batches",
         "generate": f"generate + parse, {result['mean_new_tokens']} new tokens",
         "generate_to_limit": f"generate + parse, {arguments.max_new_tokens} new tokens",
-        "generate_unmerged": "the same until it stops, adapter not merged",
+        "generate_unmerged": "generate + parse, adapter not merged",
         "pass_an_answer": "one forward pass an answer",
     }
     for way, rate in result["photos_per_s"].items():
