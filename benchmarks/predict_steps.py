@@ -1,8 +1,9 @@
 """What each step of the label scorer brings: same model, photos and run, one thread.
 
 Each way adds one step to the way above it: one forward pass an answer; all answers behind one prompt; batches; what
-stands before the photo computed once; the vision tower in larger steps (`launch/predict/vision_kernels.py`). Decoding
-and preparing photos is the same for all, and is reported apart. Loading is not counted. All ways must say the same; the
+stands before the photo computed once; raw pixels into a vision tower that works in larger steps
+(`launch/predict/vision_kernels.py`). How much of the last way is decoding and preparing photos is reported apart; for
+the others it is the same and more. Loading is not counted. All ways must say the same; the
 largest difference is reported. Prints a table; the last line is one JSON object. Writes nothing else unless --out is
 given.
 
@@ -29,7 +30,7 @@ STEPS = {
     "one_pass": "all answers in one pass",
     "batches": "batches of photos",
     "prefix": "the prompt's beginning once",
-    "vision": "the vision tower in larger steps",
+    "vision": "raw pixels, the vision tower in larger steps",
 }
 
 
@@ -64,8 +65,9 @@ def measure(arguments: Any, paths: list[str]) -> dict[str, Any]:
         return np.concatenate(parts)
 
     def preparing() -> None:
-        for path in paths:
-            plain.encode([Image.open(path).convert("RGB")])
+        for start in range(0, len(paths), arguments.batch_size):
+            batch = paths[start : start + arguments.batch_size]
+            found["vision"].encode([Image.open(path).convert("RGB") for path in batch])
 
     size = arguments.batch_size
     ways: dict[str, Callable[[], Any]] = {

@@ -17,7 +17,7 @@ from launch.predict.vision_kernels import speed_up_vision
 __all__ = ["COMPUTATION", "LabelScorer", "off_label_mass"]
 
 # Raised with every change after which a score may differ in its last digits: parts of two such versions never mix.
-COMPUTATION = 2
+COMPUTATION = 3
 
 
 def off_label_mass(logp_BK: np.ndarray) -> np.ndarray:
@@ -34,12 +34,12 @@ class LabelScorer:
     sequence; an attention mask lets each node see the prompt and its own ancestors only, and its position is
     the prompt's last plus its depth. So one forward pass gives every conditional probability, shared prefixes
     are computed once, and an answer may be a prefix of another one. What stands before the photo is the same in
-    every prompt; its keys and values are computed once for all photos. The vision tower is changed in place, see
-    ``speed_up_vision``.
+    every prompt; its keys and values are computed once for all photos. The vision tower and the image processor are
+    changed in place, see ``speed_up_vision``.
     """
 
     def __init__(self, loaded: LoadedModel, prompt: Prompt, answers: Sequence[Answer]) -> None:
-        speed_up_vision(loaded.model)
+        speed_up_vision(loaded.model, loaded.processor.image_processor)
         self._loaded = loaded
         self._answers = tuple(answers)
         self.encoder = InputEncoder(loaded, prompt, answers)

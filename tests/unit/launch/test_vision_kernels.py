@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from launch.predict.vision_kernels import WINDOWS_AT_ONCE, speed_up_vision
 
@@ -30,6 +32,12 @@ def patches():
     return torch.randn(count, 3 * 2 * 14 * 14, generator=torch.Generator().manual_seed(1))
 
 
+def build_processor():
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+
+    return Qwen2VLImageProcessor()
+
+
 def look(model, patches, grids=GRIDS):
     import torch
 
@@ -42,17 +50,47 @@ def test_answers_are_those_of_transformers(patches):
 
     model = build_model()
     expected = look(model, patches)
-    speed_up_vision(model)
-    speed_up_vision(model)  # as two scorers of one model do
+    processor = build_processor()
+    speed_up_vision(model, processor)
+    speed_up_vision(model, processor)  # as two scorers of one model do
     assert model.model.visual.blocks[0].attn.config._attn_implementation == WINDOWS_AT_ONCE
     torch.testing.assert_close(look(model, patches), expected)
+
+
+def test_raw_pixels_give_what_normalised_ones_give():
+    """The normalisation is in the weights, and a photo is one frame in place of the same one twice."""
+    import torch
+
+    rng = np.random.default_rng(2)
+    photos = [Image.fromarray(rng.integers(0, 256, (14 * h, 14 * w, 3), dtype=np.uint8)) for _, h, w in GRIDS]
+    model, processor = build_model(), build_processor()
+    usual = processor(photos, return_tensors="pt")
+    expected = look(model, usual["pixel_values"])
+    speed_up_vision(model, processor)
+    raw = processor(photos, return_tensors="pt")
+    assert (raw["pixel_values"].dtype, raw["pixel_values"].nbytes * 8) == (torch.uint8, usual["pixel_values"].nbytes)
+    assert raw["image_grid_thw"].tolist() == usual["image_grid_thw"].tolist() == [list(grid) for grid in GRIDS]
+    torch.testing.assert_close(look(model, raw["pixel_values"]), expected)
+    torch.testing.assert_close(look(model, usual["pixel_values"]), expected)
+
+
+def test_raw_pixels_are_as_exact_in_16_bits():
+
+    photo = Image.fromarray(np.random.default_rng(3).integers(0, 256, (224, 168, 3), dtype=np.uint8))
+    model, processor = build_model().bfloat16(), build_processor()
+    usual = processor([photo], return_tensors="pt")["pixel_values"].bfloat16()
+    exact = build_model().model.visual.patch_embed(usual.float())
+    before = (model.model.visual.patch_embed(usual) - exact).abs().max()
+    speed_up_vision(model, processor)
+    raw = processor([photo], return_tensors="pt")["pixel_values"].bfloat16()
+    assert (model.model.visual.patch_embed(raw) - exact).abs().max() <= 1.1 * before
 
 
 def test_a_photo_s_numbers_depend_on_no_other_photo(patches):
     import torch
 
     model = build_model()
-    speed_up_vision(model)
+    speed_up_vision(model, build_processor())
     alone = look(model, patches[: 16 * 12], GRIDS[:1])
     torch.testing.assert_close(look(model, patches)[: len(alone)], alone)
 
@@ -62,5 +100,7 @@ def test_a_model_of_another_family_stays_as_it_is():
 
     model = build_model()
     model.config.model_type = "another"
-    speed_up_vision(model)
+    processor = build_processor()
+    speed_up_vision(model, processor)
     assert isinstance(model.model.visual.patch_embed.proj, torch.nn.Conv3d)
+    assert processor.do_normalize
