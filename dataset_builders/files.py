@@ -72,8 +72,12 @@ def write_text(path: Location, text: str) -> None:
 
 
 def write_json(path: Location, value: Any) -> None:
-    """Write JSON, atomically; Chinese text stays readable and keys keep their order."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """Write JSON, atomically; Chinese text stays readable and keys keep their order.
+
+    Raises:
+        ValueError: A number is infinite or NaN, which JSON has not.
+    """
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def file_sha256(path: Path) -> str:

@@ -163,6 +163,9 @@ def _write(
 ) -> None:
     # A fusion.json from an earlier call must not vouch for files that are being replaced.
     (out / MODEL_NAME).unlink(missing_ok=True)
+    # Nor may a submission that it wrote for another --submit-source stay beside the new ones.
+    for stale in (*out.glob("submit-*.txt"), *out.glob("fallback-*.txt")):
+        stale.unlink()
     for source in result.submissions:
         _write_submission(out, card, result, test, labels, source, submit_source)
     write_decisions(out, card, list(result.model.targets), test, applied, pa.array(labels))

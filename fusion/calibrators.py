@@ -138,11 +138,12 @@ def fit_calibrator(
     Args:
         kind: Which one.
         logps_NK: Natural log-probabilities of the answers, no NaN.
-        labels_N: Index of the written answer; for ``isotonic`` and ``matrix``, every answer must occur.
+        labels_N: Index of the written answer; for ``isotonic`` and ``matrix``, every answer must occur; of no rows at
+            all a ``temperature`` is 1.
         weights_N: Weight of every row, >= 0; equal when None.
         written_KK: Probability of a written answer (column) given the true one (row); None: all are right.
     """
-    if written_KK is None or np.array_equal(written_KK, np.eye(len(written_KK))):
+    if written_KK is None or not len(labels_N) or np.array_equal(written_KK, np.eye(len(written_KK))):
         return _fit(kind, logps_NK, labels_N, weights_N)
     weights = np.ones(len(labels_N)) if weights_N is None else np.asarray(weights_N, dtype=np.float64)
     truth_NK = _truth(renormalise(logps_NK), labels_N, written_KK)

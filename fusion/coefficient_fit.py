@@ -84,7 +84,12 @@ def family(
 
 
 def fit_pool(
-    base_logps_NK: Floats, log_odds_SN: Floats, labels_N: Ints, targets_SK: NDArray[np.bool_]
+    base_logps_NK: Floats,
+    log_odds_SN: Floats,
+    labels_N: Ints,
+    targets_SK: NDArray[np.bool_],
+    *,
+    group_N: Ints | None = None,
 ) -> tuple[tuple[float, float], ...]:
     """Exponent and neutral point of every specialist that minimise the log-loss of the pool, without caps.
 
@@ -97,6 +102,7 @@ def fit_pool(
         log_odds_SN: Log-odds of the specialists; NaN without a second look.
         labels_N: True class indices.
         targets_SK: Which classes each specialist speaks about.
+        group_N: Rows with the same number are near-duplicates: the test counts groups. None: rows.
 
     Returns:
         For every specialist the exponent, >= 0, and the probability of a positive at which kappa is 1, in (0, 1). The
@@ -126,10 +132,11 @@ def fit_pool(
         return float(found.fun), found.x
 
     best, x = minimum(None)
+    independent = _draws(labels_N, group_N) / len(labels_N)
     pool = []
     for s, (exponent, bias) in enumerate(zip(x[:count].tolist(), x[count:].tolist(), strict=True)):
         # Silent, a specialist is a constant factor on its targets: that may mend base, but it is no second look.
-        if exponent == 0 or minimum(s)[0] - best < MIN_EXPONENT_GAIN:
+        if exponent == 0 or (minimum(s)[0] - best) * independent < MIN_EXPONENT_GAIN:
             pool.append((0.0, 0.5))
             continue
         point = np.clip(bias / exponent, -ODDS_BOUND / 2, ODDS_BOUND / 2)
@@ -145,6 +152,7 @@ def choose_coefficients(
     targets_SK: NDArray[np.bool_],
     weights_K: Floats,
     families: Sequence[Sequence[Coefficient]],
+    group_N: Ints | None = None,
 ) -> tuple[Coefficient, ...]:
     """The best members for S specialists on labelled rows, see the module's docstring.
 
@@ -155,6 +163,7 @@ def choose_coefficients(
         targets_SK: Which classes each specialist speaks about.
         weights_K: Weight of every class's F1.
         families: What to choose from for each, as ``family`` lists it.
+        group_N: As in ``choose_coefficient``.
     """
     chosen = [NO_FUSION] * len(families)
 
@@ -177,6 +186,7 @@ def choose_coefficients(
                 weights_K=weights_K,
                 members=members,
                 rivals=(NO_FUSION, OVERRIDE, chosen[s]),
+                group_N=group_N,
             )
         if len(families) == 1 or chosen == before:
             break
@@ -196,6 +206,7 @@ def choose_coefficient(
     weights_K: Floats,
     members: Sequence[Coefficient],
     rivals: Sequence[Coefficient] = (NO_FUSION, OVERRIDE),
+    group_N: Ints | None = None,
 ) -> Coefficient:
     """The best member on labelled rows, see the module's docstring.
 
@@ -207,6 +218,7 @@ def choose_coefficient(
         weights_K: Weight of every class's F1.
         members: What to choose from, as ``family`` lists it: no fusion and the hard override first.
         rivals: Members that the chosen one does not score below.
+        group_N: Rows with the same number are near-duplicates and count as one draw in both tests; each row when None.
 
     Returns:
         The chosen member; no fusion when fewer than 2 rows with a second look are positive, or none is negative.
@@ -227,10 +239,10 @@ def choose_coefficient(
     tried = [attempt(member) for member in members]
     floor = max(t.score for t in tried if t.coefficient in rivals)
     best = max(tried, key=lambda t: t.score)
-    tied = [t for t in tried if t.score >= floor - ROUNDING and _tied(t, best)]
+    tied = [t for t in tried if t.score >= floor - ROUNDING and _tied(t, best, group_N)]
     chosen = min(tied, key=lambda t: (round(t.log_loss, 9), t.coefficient.exponent, t.coefficient.cap))
     idle = next((t for t in tied if t.coefficient == NO_FUSION), None)
-    if idle is not None and (idle.log_loss - chosen.log_loss) * len(labels_N) < MIN_LIKELIHOOD_GAIN:
+    if idle is not None and (idle.log_loss - chosen.log_loss) * _draws(labels_N, group_N) < MIN_LIKELIHOOD_GAIN:
         return NO_FUSION
     return chosen.coefficient
 
@@ -242,7 +254,15 @@ def _can_be_judged(log_odds_N: Floats, target_K: NDArray[np.bool_], labels_N: In
     return MIN_POSITIVES <= positives < int(seen.sum())
 
 
-def _tied(member: _Tried, best: _Tried) -> bool:
+def _draws(labels_N: Ints, group_N: Ints | None) -> int:
+    """How many independent draws the rows are."""
+    return len(labels_N) if group_N is None else int(group_N.max()) + 1
+
+
+def _tied(member: _Tried, best: _Tried, group_N: Ints | None) -> bool:
     """Whether the best score is within some standard errors of the paired difference (delta method)."""
-    standard_error = float(np.sqrt(np.sum((best.influence_N - member.influence_N) ** 2)))
+    influence: Floats = best.influence_N - member.influence_N
+    if group_N is not None:
+        influence = np.bincount(group_N, weights=influence).astype(np.float64)
+    standard_error = float(np.sqrt(np.sum(influence**2)))
     return best.score - member.score <= TIED_STANDARD_ERRORS * standard_error + ROUNDING

@@ -44,11 +44,13 @@ def resample_gain(
     after_N: Ints,
     weights_K: NDArray[np.float64],
     *,
+    group_N: Ints,
     resamples: int,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """How much the weighted F1 rises from ``before_N`` to ``after_N`` in each paired resample, shape (R,)."""
-    drawn = resample_confusions(labels_N, [before_N, after_N], len(weights_K), resamples=resamples, rng=rng)
+    """How much the weighted F1 rises from ``before_N`` to ``after_N`` in each paired resample of groups, shape (R,)."""
+    predicted = [before_N, after_N]
+    drawn = resample_confusions(labels_N, predicted, len(weights_K), resamples=resamples, rng=rng, group_N=group_N)
     before_R, after_R = weighted_f1(drawn, weights_K)
     return after_R - before_R
 
@@ -59,9 +61,10 @@ def gains_more_than_its_error(
     after_N: Ints,
     weights_K: NDArray[np.float64],
     *,
+    group_N: Ints,
     resamples: int,
     rng: np.random.Generator,
 ) -> bool:
     """Whether the weighted F1 rises from ``before_N`` to ``after_N`` by more than one bootstrap standard error."""
-    gain_R = resample_gain(labels_N, before_N, after_N, weights_K, resamples=resamples, rng=rng)
+    gain_R = resample_gain(labels_N, before_N, after_N, weights_K, group_N=group_N, resamples=resamples, rng=rng)
     return float(gain_R.mean()) > float(gain_R.std())

@@ -113,6 +113,11 @@ class FitRows:
     base_logps_NK: Floats
     looks_SN2: Floats
 
+    @property
+    def group_N(self) -> Ints:  # noqa: N802 - an array's name carries its axes
+        """Number of every row's key."""
+        return np.unique(np.asarray(self.keys), return_inverse=True)[1]
+
     def take(self, index: NDArray) -> FitRows:
         """The rows at these positions, or where a mask is True."""
         return FitRows(
@@ -177,12 +182,13 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
         fused_logps_NK[held_out] = applied.fused_logps_NK
         for name in SYSTEMS:
             cross_fitted[name][held_out] = applied.labels[name]
-    decisions = _choose_decisions(ordered.labels_N, cross_fitted, target, settings, honest=folds >= 2)
+    decisions = _choose_decisions(ordered, cross_fitted, target, settings, honest=folds >= 2)
     guard = judge_fusion(
         ordered.labels_N,
         cross_fitted,
         target.weights_K,
-        decision=decisions["fused"],
+        decisions=decisions,
+        group_N=ordered.group_N,
         honest=folds >= 2,
         level=settings.guard_level,
         forced=settings.force_fusion,
@@ -214,7 +220,8 @@ def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Para
         log_odds_SN[s, seen] = calibrated[:, 0] - calibrated[:, 1]
         temperatures.append(temperature)
         priors.append(prior)
-    pool = fit_pool(base, log_odds_SN, rows.labels_N, target.targets_SK)
+    group_N = rows.group_N
+    pool = fit_pool(base, log_odds_SN, rows.labels_N, target.targets_SK, group_N=group_N)
     families = [family(p, settings.exponents, settings.caps, found) for p, found in zip(priors, pool, strict=True)]
     coefficients = choose_coefficients(
         base,
@@ -223,6 +230,7 @@ def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Para
         targets_SK=target.targets_SK,
         weights_K=target.weights_K,
         families=families,
+        group_N=group_N,
     )
     factors = [log_coefficient(odds, member) for odds, member in zip(log_odds_SN, coefficients, strict=True)]
     fused = multiply_all(base, target.targets_SK, factors)
@@ -255,7 +263,7 @@ def _second_looks(rows: FitRows, target: Target, s: int) -> tuple[NDArray[np.boo
 
 
 def _choose_decisions(
-    labels_N: Ints, cross_fitted: dict[str, Ints], target: Target, settings: FitSettings, *, honest: bool
+    rows: FitRows, cross_fitted: dict[str, Ints], target: Target, settings: FitSettings, *, honest: bool
 ) -> dict[str, Decision]:
     """Argmax or rule, for base and for fused by the same test; argmax where there is nothing honest to test on."""
     chosen: dict[str, Decision] = {}
@@ -264,10 +272,11 @@ def _choose_decisions(
             chosen[system] = settings.decision
             continue
         pays = honest and gains_more_than_its_error(
-            labels_N,
+            rows.labels_N,
             cross_fitted[f"{system}_argmax"],
             cross_fitted[f"{system}_rule"],
             target.weights_K,
+            group_N=rows.group_N,
             resamples=settings.resamples,
             rng=np.random.default_rng([settings.seed, number]),
         )
@@ -283,12 +292,12 @@ def _calibration(rows: FitRows, target: Target, parameters: Parameters) -> dict[
             after=measure(apply_temperature(base, parameters.base_temperature), rows.labels_N),
         )
     }
-    for s, (specialist, prior) in enumerate(zip(parameters.specialists, target.priors, strict=True)):
+    for s, specialist in enumerate(parameters.specialists):
         _, positive, looks = _second_looks(rows, target, s)
         if not len(looks):
             continue
         answers = np.where(positive, 0, 1)
-        weights = None if prior is None else prior_weights(positive, prior)
+        weights = prior_weights(positive, specialist.prior)
         found[specialist.name] = Calibration(
             before=measure(renormalise(looks), answers, weights),
             after=measure(apply_temperature(looks, specialist.temperature), answers, weights),

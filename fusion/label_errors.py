@@ -50,14 +50,15 @@ def true_shares(labels_N: NDArray[np.int64], written_KK: Floats, label_ids: Sequ
         label_ids: What errors call the labels; their numbers from 0 where not given.
 
     Raises:
-        DataError: Fewer rows of a label than the errors alone would write: the stated share is too high.
+        DataError: No more rows of a label than the errors alone would write: the stated share is too high.
     """
     counts = np.bincount(labels_N, minlength=len(written_KK))
     shares = np.linalg.solve(written_KK.T, counts / counts.sum())
-    if (shares < -1e-12).any():
-        short = int(shares.argmin())
+    unexplained = np.where(counts > 0, shares < 1e-12, shares < -1e-12)
+    if unexplained.any():
+        short = int(np.where(unexplained, shares, np.inf).argmin())
         raise DataError(
-            f"only {counts[short]} labelled photos have label {label_ids[short] if label_ids else short}, fewer than "
+            f"only {counts[short]} labelled photos have label {label_ids[short] if label_ids else short}, no more than "
             "wrong labels alone would make; state a smaller --label-errors"
         )
     return np.clip(shares, 0, None)

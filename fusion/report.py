@@ -55,7 +55,7 @@ def score_fit(card: TaskCard, rows: Rows, fitted: Fit, settings: FitSettings) ->
         fitted: Its outcome on them.
         settings: Resamples and seed.
     """
-    return _compare(card, rows.labels_N, fitted.cross_fitted, settings)
+    return _compare(card, rows, fitted.cross_fitted, settings)
 
 
 def score_systems(
@@ -85,7 +85,7 @@ def score_systems(
         labelled = here & (test.labels_N != UNLABELLED)
         if labelled.any():
             systems = {name: x[labelled] for name, x in applied.labels.items()}
-            found = _compare(card, test.labels_N[labelled], systems, settings)
+            found = _compare(card, test.take(labelled), systems, settings)
             tests[source] = {"of": int(here.sum()), **found}
     return {
         "task": card.task,
@@ -107,19 +107,18 @@ def score_systems(
     }
 
 
-def _compare(
-    card: TaskCard, labels: np.ndarray, systems: dict[str, np.ndarray], settings: FitSettings
-) -> dict[str, Any]:
+def _compare(card: TaskCard, rows: Rows, systems: dict[str, np.ndarray], settings: FitSettings) -> dict[str, Any]:
     fallback = card.label_ids.index(card.fallback)
     answered = {name: np.where(found == UNDECIDED, fallback, found) for name, found in systems.items()}
     return compare_systems(
-        labels,
+        rows.labels_N,
         answered,
         PAIRS,
         label_ids=card.label_ids,
         weights_K=np.array([label.weight for label in card.labels]),
         resamples=settings.resamples,
         seed=settings.seed,
+        group_N=rows.group_N,
     )
 
 
@@ -135,7 +134,10 @@ def format_report(scores: dict[str, Any], model: FusionModel, *, with_fit: bool)
     if with_fit:
         validation = scores["validation"]
         photos = "validation" if model.fitted_on.mode == "one split" else "out-of-fold"
-        title = f"{photos}, cross-fitted: {validation['rows']} photos, each decided by parameters of the other folds"
+        how = "cross-fitted: {} photos, each decided by parameters of the other folds"
+        if not model.guard.cross_fitted:
+            how = "in-sample, since there are too few photos for cross-fitting: {} photos"
+        title = f"{photos}, {how.format(validation['rows'])}"
         parts += [format_systems(title, validation, scores["submitted"]), format_differences(validation)]
     for source, found in scores["test"].items():
         title = f"test source {source}: {found['rows']} labelled of {found['of']} photos"

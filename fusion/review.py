@@ -6,6 +6,7 @@ probabilities say what they mean, for the sets, the expected costs and the perso
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,7 @@ def review_rows(
         "alpha": model.prediction_sets.alpha,
         "label_errors": model.label_errors,
         "calibrator": model.calibrator.kind,
-        "thresholds": {label: threshold.model_dump(mode="json") for label, threshold in thresholds},
+        "thresholds": {label: json.loads(threshold.model_dump_json()) for label, threshold in thresholds},
         "queued": queued,
         "coverage": covered,
         "reliability": reliable,

@@ -72,6 +72,12 @@ class Rows:
             look_errors=tuple(errors.filter(keep) for errors in self.look_errors),
         )
 
+    @property
+    def group_N(self) -> NDArray[np.int64]:  # noqa: N802 - an array's name carries its axes
+        """A number for every row, the same for near-duplicates."""
+        group_N = self.column("group").astype(np.int64)
+        return np.where(group_N >= 0, group_N, -1 - np.arange(len(group_N)))
+
     def keys(self) -> list[str]:
         """One text a row: near-duplicates share a number; a photo without one stands for itself."""
         columns = (self.column("group").tolist(), self.column("sample_id").tolist())

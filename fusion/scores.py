@@ -33,6 +33,7 @@ def compare_systems(
     weights_K: Floats,
     resamples: int,
     seed: int,
+    group_N: Ints | None = None,
 ) -> dict[str, Any]:
     """Score systems side by side.
 
@@ -44,6 +45,7 @@ def compare_systems(
         weights_K: Weight of every class's F1.
         resamples: Bootstrap resamples; the same rows are drawn for all systems.
         seed: Seed of the resamples.
+        group_N: Rows with the same number are near-duplicates and are drawn together; each row by itself when None.
 
     Returns:
         ``rows``, ``max_score``, ``levels`` (majority and chance), ``systems`` and ``differences``.
@@ -51,7 +53,8 @@ def compare_systems(
     classes = len(label_ids)
     names = list(predicted)
     rng = np.random.default_rng(seed)
-    drawn = resample_confusions(labels_N, [predicted[n] for n in names], classes, resamples=resamples, rng=rng)
+    answers = [predicted[name] for name in names]
+    drawn = resample_confusions(labels_N, answers, classes, resamples=resamples, rng=rng, group_N=group_N)
     scores = {name: weighted_f1(drawn[i], weights_K) for i, name in enumerate(names)}
     errors = {name: 1 - accuracy(drawn[i]) for i, name in enumerate(names)}
     f1s = {name: class_scores(drawn[i]).f1 for i, name in enumerate(names)}

@@ -60,20 +60,19 @@ def compare_variations(
             "max_change": float(change.max(initial=0.0)),
             "mean_change": float(change.mean()) if change.size else 0.0,
         }
-    known = (labels_N != UNLABELLED) & np.logical_and.reduce(list(read.values()))
-    if known.any():
-        predicted = {name: values[known].argmax(axis=1) for name, values in probs.items()}
+        known = both & (labels_N != UNLABELLED)
+        if not known.any():
+            continue
         compared = compare_systems(
             labels_N[known],
-            predicted,
-            [(name, reference) for name in probs],
+            {side: probs[side][known].argmax(axis=1) for side in (name, reference)},
+            [(name, reference)],
             label_ids=answer_ids,
             weights_K=weights_K,
             resamples=resamples,
             seed=seed,
         )
-        for name, difference in zip(probs, compared["differences"], strict=True):
-            system = compared["systems"][name]
-            found[name] |= {"score": system["score"], "score_interval": system["score_interval"]}
-            found[name] |= {"score_change": difference["score"], "score_change_interval": difference["score_interval"]}
+        system, (difference,) = compared["systems"][name], compared["differences"]
+        found[name] |= {"score": system["score"], "score_interval": system["score_interval"]}
+        found[name] |= {"score_change": difference["score"], "score_change_interval": difference["score_interval"]}
     return found

@@ -70,7 +70,7 @@ def read_label_file(path: str | Path, card: TaskCard) -> LabelFile:
     """
     path = Path(path)
     findings: list[str] = []
-    rows = _read_fields(path, findings)
+    rows = _read_fields(path, findings, blank_lines=True)
     names, labels = [], []
     for number, name, text in rows:
         label = card.id_of(text)
@@ -99,7 +99,7 @@ def read_submission(path: str | Path, truth: LabelFile, card: TaskCard) -> Label
     """
     path = Path(path)
     findings: list[str] = []
-    rows = _read_fields(path, findings)
+    rows = _read_fields(path, findings, blank_lines=False)
     ids = {label.text: label.id for label in card.labels}
     findings += [
         f"row {number}: unknown label {text!r}; expected {_texts(card)}" for number, _, text in rows if text not in ids
@@ -122,15 +122,18 @@ def read_submission(path: str | Path, truth: LabelFile, card: TaskCard) -> Label
     return LabelFile(tuple(names), tuple(ids[text] for _, _, text in rows))
 
 
-def _read_fields(path: Path, findings: list[str]) -> list[tuple[int, str, str]]:
-    """Rows as (line number from 1, name, label text); what has not two fields becomes a finding."""
+def _read_fields(path: Path, findings: list[str], *, blank_lines: bool) -> list[tuple[int, str, str]]:
+    """Rows as (line number from 1, name, label text); what has not two fields becomes a finding.
+
+    A list may have blank lines. A submission may not: who reads it row by row would count them.
+    """
     # Not splitlines(): it also breaks at characters that may stand in a name, such as U+2028.
     lines = read_text(path, encoding=AUTO).split("\n")
     rows = []
     for number, line in enumerate(lines, start=1):
         fields = line.removesuffix("\r").split("\t")
         if fields == [""]:
-            if number < len(lines):
+            if number < len(lines) and not blank_lines:
                 findings.append(f"row {number}: empty; remove it")
             continue
         if len(fields) != 2:

@@ -3,13 +3,15 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from fusion_data import make_card, simulate, write_dataset, write_predictions
 
 from dataset_builders.errors import ConfigError, DataError
-from dataset_builders.manifest import QUARANTINED, ManifestRow
+from dataset_builders.manifest import QUARANTINED, ManifestRow, read_manifest
 from fusion.fit import FitSettings
 from fusion.fuse import fuse
 from fusion.fusion_model import load_fusion_model
@@ -385,3 +387,31 @@ def test_an_informative_specialist_passes_the_guard(fused):
     assert result.model.guard.low > 0
     assert result.model.submitted.startswith("fused_")
     assert "so fused is submitted" in result.table
+
+
+def test_few_rows_give_json_that_any_program_reads(tmp_path):
+    """Thresholds are infinite there, and JSON has no such number."""
+    dataset, card, *_ = _world(tmp_path)
+    rows = [row for row in read_manifest(dataset) if row.split == "test" or row.position < 12]
+    write_dataset(tmp_path / "few", rows)
+    keep = {row.sample_id for row in rows if row.status != QUARANTINED}
+    few = {}
+    for name, answers in (("base", card.label_ids), ("second", ("yes", "no"))):
+        table = pa.concat_tables(pq.read_table(path) for path in sorted((tmp_path / name).glob("*.parquet")))
+        table = table.filter(pc.is_in(table["sample_id"], value_set=pa.array(sorted(keep))))
+        logps = np.column_stack([table[f"logp_{answer}"].to_numpy() for answer in answers])
+        ids, errors = table["sample_id"].to_pylist(), table["error"].to_pylist()
+        few[name] = write_predictions(tmp_path / f"few_{name}", ids, logps, answers, errors=errors)
+    fuse(tmp_path / "few", card, few["base"], {"second": few["second"]}, tmp_path / "out", settings=QUICK)
+    text = (tmp_path / "out" / "score.json").read_text(encoding="utf-8")
+    scores = json.loads(text, parse_constant=lambda word: pytest.fail(f"not JSON: {word}"))
+    assert scores["review"]["thresholds"]["red"]["score"] == "Infinity"
+
+
+def test_another_submit_source_leaves_no_submission_of_the_last_one(tmp_path):
+    world = _world(tmp_path)
+    fuse(*world, tmp_path / "out", settings=QUICK)
+    assert (tmp_path / "out" / "submit-board_a.txt").is_file()
+    fuse(*world, tmp_path / "out", settings=QUICK, submit_source="board_a")
+    assert {path.name for path in (tmp_path / "out").glob("*submit*.txt")} == {"b-submit.txt", "submit-board_b.txt"}
+    assert not (tmp_path / "out" / "fallback-board_a.txt").exists()

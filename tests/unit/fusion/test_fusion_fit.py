@@ -6,6 +6,7 @@ from fusion_data import make_target, simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusion.calibration import apply_temperature, measure, prior_weights
 from fusion.coefficient import NO_FUSION
 from fusion.coefficient_fit import family
 from fusion.cross_fit import assign_folds
@@ -149,6 +150,9 @@ def test_degenerate_validation_rows_still_give_a_usable_fit(case, prior):
         assert found.notes
         assert found.decisions == {"base": "argmax", "fused": "argmax"}
         assert found.guard.holds_back  # nothing honest to judge by
+        assert not found.guard.cross_fitted
+        assert "in-sample" in found.guard.describe()
+        assert "so base is submitted" in found.guard.describe()
 
 
 def test_a_forced_decision_is_kept():
@@ -254,3 +258,37 @@ def test_the_override_takes_the_first_specialist_that_says_positive_and_later_on
         parameters = fit_parameters(simulate(0, 40, targets=targets), target, QUICK)
         found = apply_parameters(parameters, base, looks, target.targets_SK)
         assert found.labels["override_argmax"].tolist() == expected
+
+
+def test_the_guard_judges_what_would_be_submitted():
+    """The rule pays for base alone: fused has to beat base by the rule, not the worse base by argmax."""
+    settings = FitSettings(folds=3, resamples=300, exponents=(1.0,), caps=(10.0,))
+    rows = simulate(5, 150, specialist=1.5)
+    one = fit(rows, make_target(), settings)
+    assert one.decisions["base"] != one.decisions["fused"]
+    base, fused = (_score(rows.labels_N, one.cross_fitted[f"{s}_{one.decisions[s]}"]) for s in ("base", "fused"))
+    assert one.guard.gain == pytest.approx(fused - base)
+    assert (one.guard.decision, one.guard.base_decision) == (one.decisions["fused"], one.decisions["base"])
+    assert f"fused ({one.guard.decision}) − base ({one.guard.base_decision})" in one.guard.describe()
+
+
+def test_near_duplicates_do_not_make_the_guard_surer():
+    """Ten copies of each photo say nothing that one does not: the interval is as wide."""
+    rows = simulate(3, 100, specialist=1.2)
+    copied = np.repeat(np.arange(100), 10)
+    many = rows.take(copied)
+    names = [f"{photo:03}/{copy:04}" for copy, photo in enumerate(copied)]
+    many = replace(many, keys=[rows.keys[photo] for photo in copied], sample_ids=names)
+    settings = FitSettings(folds=3, resamples=1000, exponents=(1.0,), caps=(10.0,), decision="argmax")
+    few, many = (fit(one, make_target(), settings) for one in (rows, many))
+    width = few.guard.high - few.guard.low
+    assert many.guard.high - many.guard.low == pytest.approx(width, rel=0.2)
+
+
+def test_a_specialist_s_reliability_is_measured_at_the_prior_that_was_fitted():
+    rows = simulate(0, 4000)
+    found = fit(rows, make_target(prior=None), QUICK)
+    specialist, positive = found.parameters.specialists[0], rows.labels_N == 0
+    looks = apply_temperature(rows.looks_SN2[0], specialist.temperature)
+    expected = measure(looks, np.where(positive, 0, 1), prior_weights(positive, specialist.prior))
+    assert found.calibration["look0"].after.log_loss == pytest.approx(expected.log_loss)

@@ -72,7 +72,8 @@ def test_every_resample_equals_scikit_learn_on_the_drawn_rows(rows, seed):
 
     true, first, second = np.array(rows).T
     drawn = resample_confusions(true, [first, second], 3, resamples=3, rng=np.random.default_rng(seed))
-    cells, counts = joint_cells(true, [first, second], 3)
+    cells, cell_N = joint_cells(true, [first, second], 3)
+    counts = np.bincount(cell_N)
     times_RC = np.random.default_rng(seed).multinomial(len(rows), counts / counts.sum(), size=3)
     for r, times in enumerate(times_RC):
         resampled = np.repeat(cells, times, axis=0)
@@ -84,9 +85,36 @@ def test_every_resample_equals_scikit_learn_on_the_drawn_rows(rows, seed):
 def test_cells_hold_every_row_for_many_systems():
     rng = np.random.default_rng(2)
     columns = rng.integers(0, 5, (8, 300))
-    cells, counts = joint_cells(columns[0], list(columns[1:]), 5)
-    rebuilt = np.repeat(cells, counts, axis=0)
-    np.testing.assert_array_equal(rebuilt[np.lexsort(rebuilt.T[::-1])], columns.T[np.lexsort(columns[::-1])])
+    cells, cell_N = joint_cells(columns[0], list(columns[1:]), 5)
+    np.testing.assert_array_equal(cells[cell_N], columns.T)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 2, st.integers(0, 6)), min_size=1, max_size=25))
+def test_rows_of_a_group_are_drawn_together(rows):
+    true, predicted, group = np.array(rows).T
+    resampled = resample_confusions(
+        true, [predicted], 3, resamples=300, rng=np.random.default_rng(0), group_N=group * 7 - 3
+    )[0]
+    of_group = np.array([confusion_matrix(true[group == g], predicted[group == g], 3) for g in np.unique(group)])
+    # Every resample is a sum of as many groups as there are, and of none else: its mean and spread are theirs.
+    sums = of_group.reshape(len(of_group), 9)
+    error = np.sqrt(len(sums) * sums.var(axis=0) / 300) * 6 + 1e-9
+    assert (np.abs(resampled.reshape(-1, 9).mean(axis=0) - sums.sum(axis=0)) <= error).all()
+    np.testing.assert_allclose(resampled.reshape(-1, 9).var(axis=0), len(sums) * sums.var(axis=0), rtol=0.6, atol=0.5)
+
+
+def test_groups_of_one_row_are_rows_and_copies_make_an_interval_wider():
+    rng = np.random.default_rng(9)
+    true, predicted = rng.integers(0, 3, (2, 100))
+
+    def drawn(copies, group_N):
+        rows = [np.repeat(values, copies) for values in (true, predicted)]
+        rng = np.random.default_rng(0)
+        return resample_confusions(rows[0], [rows[1]], 3, resamples=500, rng=rng, group_N=group_N)[0]
+
+    np.testing.assert_array_equal(drawn(1, rng.permutation(100)), drawn(1, None))
+    np.testing.assert_array_equal(drawn(10, np.repeat(np.arange(100), 10)), 10 * drawn(1, None))
 
 
 def test_a_system_against_itself_never_differs():

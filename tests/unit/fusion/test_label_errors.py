@@ -53,6 +53,26 @@ def test_more_errors_than_rows_is_refused():
         true_shares(np.array([1] * 50 + [2] * 50), CHAIN, ["high", "medium", "low", "none"])
 
 
+def test_rows_that_errors_alone_explain_are_refused_too():
+    """Two per cent of 1 written beside 98 of the next grade leave no true row, and no way to undo the mixture."""
+    card = load_task_card(Path(__file__).parents[3] / "recipes" / "tasks" / "corridor.yaml")
+    labels = np.repeat(np.arange(5), (1, 98, 1, 0, 20))
+    with pytest.raises(DataError, match=r"no more than wrong labels alone would make.*--label-errors"):
+        true_shares(labels, ladder_errors(card, 0.02), card.label_ids)
+
+
+def test_one_group_of_near_duplicates_gets_a_review_with_label_errors():
+    from fusion.review import fit_review
+
+    rng = np.random.default_rng(0)
+    logps, labels = np.log(rng.dirichlet(np.ones(4), 100)), rng.integers(0, 4, 100)
+    target = np.array([True, False, False, False])
+    model = fit_review(
+        make_card(), logps, labels, ["same"] * 100, target, alpha=0.05, label_errors=0.02, folds=5, seed=0
+    )
+    assert model.calibrator.kind == "temperature"
+
+
 def test_coverage_of_the_true_labels_is_what_was_asked_for():
     """With labels taken as right, sets of the dangerous label are far too wide: 29 % of its rows are not dangerous."""
     rng = np.random.default_rng(1)

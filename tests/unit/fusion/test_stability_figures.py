@@ -40,3 +40,10 @@ def test_flips_changes_and_scores_are_counted():
 def test_nothing_to_compare_is_no_drift():
     found = _compare({"reference": np.full((2, 3), np.nan), "other": np.zeros((2, 3))}, [0, 1])
     assert (found["other"]["photos"], found["other"]["drift"], found["other"]["max_change"]) == (0, 0, 0)
+
+
+def test_a_variation_that_failed_takes_no_score_from_the_others():
+    logps = np.log(np.random.default_rng(1).dirichlet(np.ones(3), 20))
+    found = _compare({"reference": logps, "same": logps, "dead": np.full((20, 3), np.nan)}, [0, 1] * 10)
+    assert found["same"]["score"] == found["reference"]["score"]
+    assert "score" not in found["dead"]

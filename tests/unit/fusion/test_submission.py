@@ -83,6 +83,8 @@ def test_byte_order_mark_crlf_aliases_and_gbk_are_fine_in_the_truth(tmp_path):
     text = "a.jpg\tcrimson\r\nb.jpg\tgreen\r\nc.jpg\t灰\r\nd.jpg\t黄"
     for encoded in (text.encode("utf-8-sig"), text.encode("gbk")):
         assert read_label_file(_truth(tmp_path, encoded), CARD) == plain
+    blank = "\na.jpg\tcrimson\n\nb.jpg\tgreen\nc.jpg\t灰\nd.jpg\t黄\n\n"
+    assert read_label_file(_truth(tmp_path, blank), CARD) == plain
 
 
 @pytest.mark.parametrize(
