@@ -97,7 +97,8 @@ def main() -> None:
     decided = {name: fitted.cross_fitted[name] for name in SYSTEMS} | stack(rows, opinions.target, settings)
     K, weights_K = len(card.labels), opinions.target.weights_K
     rng = np.random.default_rng(0)
-    drawn = resample_confusions(rows.labels_N, list(decided.values()), K, resamples=arguments.resamples, rng=rng)
+    answers = list(decided.values())
+    drawn = resample_confusions(rows.labels_N, answers, K, resamples=arguments.resamples, rng=rng, group_N=rows.group_N)
     drawn_scores = dict(zip(decided, weighted_f1(drawn, weights_K), strict=True))
     systems, differences = {}, {}
     for name, predicted_N in decided.items():

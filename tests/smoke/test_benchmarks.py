@@ -13,6 +13,7 @@ import yaml
 
 from dataset_builders.build import build_dataset
 from dataset_builders.build_config import BuildConfig
+from dataset_builders.manifest import read_manifest
 from dataset_builders.scenes.board import ScenesConfig, make_boards
 from dataset_builders.task_card import TaskCard
 
@@ -23,6 +24,7 @@ SMALL = {
     "fuse_million.py": ["--rows", "500", "--validation", "300", "--shard-size", "128", "--repeats", "1"],
     "report_large.py": ["--photos", "200", "--validation", "300", "--steps", "3"],
     "second_look.py": ["--resamples", "20"],
+    "missed_hazards.py": [],
     "plan_memory.py": ["--arms", "1"],
     "predict_chaos.py": ["--trials", "3", "--photos", "40"],
     "predict_steps.py": ["--photos", "4", "--repeats", "1"],
@@ -72,7 +74,8 @@ def test_every_benchmark_is_run():
     assert set(SMALL) == {path.name for path in Path("benchmarks").glob("*.py")}
 
 
-OWN_TESTS = {"augmentation.py", "predict_chaos.py", "predict_vs_vllm.py", "second_look.py", "stacking.py"}
+OWN_TESTS = {"augmentation.py", "missed_hazards.py", "predict_chaos.py", "predict_vs_vllm.py"}
+OWN_TESTS |= {"second_look.py", "stacking.py"}
 
 
 @pytest.mark.parametrize("name", sorted(set(SMALL) - OWN_TESTS))
@@ -152,12 +155,37 @@ def test_second_look_wants_labelled_photos(tmp_path, card):
     assert "decisions.parquet: has no photos of source board_c" in done.stderr
 
 
-def test_fusion_and_a_free_combination_are_compared(tmp_path, card, monkeypatch):
+@pytest.fixture
+def places(tmp_path, card, monkeypatch):
+    """Arguments that name the data and predictions of a run with fold models, simulated."""
     monkeypatch.syspath_prepend(Path("tests/unit/launch/report").resolve())
     from report_data import make_run
 
     make_run(tmp_path, card, specialists=card.stages[1:], out_of_fold=True, trained=False)
-    places = ["--data", tmp_path / "data", "--predictions", tmp_path / "predictions"]
+    return ["--data", tmp_path / "data", "--predictions", tmp_path / "predictions"]
+
+
+def test_missed_hazards_are_counted_by_cause_and_size(places, card, tmp_path):
+    names = sorted({row.name: row.label for row in read_manifest(tmp_path / "data") if row.split == "test"}.items())
+    battery = {"kind": "battery", "pixels": 800, "visible": True}
+    hidden = {"kind": "ebike", "pixels": 5000, "visible": False}
+    scenes = [
+        {"name": name, "truth": label or card.fallback, "things": [battery, hidden] if label == "high" else [hidden]}
+        for name, label in names
+    ]
+    (tmp_path / "scenes").mkdir()
+    lines = "".join(json.dumps(scene) + "\n" for scene in scenes)
+    (tmp_path / "scenes" / "a_truth.jsonl").write_text(lines, encoding="utf-8")
+    result = run_benchmark("missed_hazards.py", *places, "--scenes", tmp_path / "scenes")
+    dangerous = sum(scene["truth"] == "high" for scene in scenes)
+    assert result["dangerous"] == dangerous > 0
+    assert list(result["cause"]) == ["battery"]
+    assert list(result["size"]) == ["under 1200 pixels"]
+    assert result["cause"]["battery"]["scenes"] == dangerous >= result["cause"]["battery"]["fused"] > 0
+    assert result["false alarms"]["scenes that are not dangerous"]["scenes"] == len(scenes) - dangerous
+
+
+def test_fusion_and_a_free_combination_are_compared(places):
     result = run_benchmark("stacking.py", *places, *SMALL["stacking.py"])
     # Both see the same simulated answers, of which the specialists' are the better ones.
     scores = {name: found["score"] for name, found in result["systems"].items()}
