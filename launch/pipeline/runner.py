@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -119,6 +120,8 @@ def _key(step: Step, inputs: dict[str, str]) -> str:
 def _is_complete(step: Step, marker: Marker | None, key: str) -> bool:
     if marker is None or not marker.complete or marker.key != key:
         return False
+    if marker.outputs.keys() != {path.as_posix() for path in step.outputs}:  # they are to lie elsewhere now
+        return False
     return all(digest(Path(path)) == value for path, value in marker.outputs.items())
 
 
@@ -133,40 +136,57 @@ def _run_step(runs: Path, step: Step, number: str, redo: bool, tag: str) -> None
         print(f"{number} {step.name}: complete", flush=True)
         return
     settings = json.loads(json.dumps(step.settings))
-    if not redo and marker is not None and not marker.complete and marker.key == key:
+    strangers = _strangers(step, marker)
+    begun = Marker(False, key, inputs, settings, {}, owned=[p.as_posix() for p in step.owned if p not in strangers])
+    resumed = False
+    if marker is not None and not redo and marker.goes_on_as(begun):
         print(f"{number} {step.name}: was interrupted, goes on", flush=True)
-        resumed = True
+        resumed, begun = True, marker
     else:
         _clear(step, marker, settings, inputs, redo)
         print(f"{number} {step.name}", flush=True)
-        resumed = False
-    write_marker(marker_path, Marker(False, key, inputs, settings, {}))
+        write_marker(marker_path, begun)
     seconds = 0.0 if resumed and step.finished() else _run_commands(runs, step, resumed, tag)
     outputs = {path.as_posix(): digest(path) for path in step.outputs}
     if lacking := [path for path, value in outputs.items() if value == "missing"]:
         raise StepError(f"step {step.name} ended well without writing {', '.join(lacking)}; see {_log(runs, step)}")
-    write_marker(marker_path, Marker(True, key, inputs, settings, outputs, round(seconds, 1)))
+    write_marker(marker_path, replace(begun, complete=True, outputs=outputs, seconds=round(seconds, 1)))
+
+
+def _strangers(step: Step, marker: Marker | None) -> list[Path]:
+    """What lies where the step writes and is not recorded as made by it."""
+    return [path for path in _present(step) if marker is None or not marker.made(path)]
+
+
+def _present(step: Step) -> list[Path]:
+    return [path for path in step.owned if path.is_file() or (path.is_dir() and any(path.iterdir()))]
 
 
 def _clear(step: Step, marker: Marker | None, settings: object, inputs: dict[str, str], redo: bool) -> None:
-    """Remove what the step wrote from other inputs; never what this pipeline has no record of."""
-    present = [path for path in step.owned if path.is_file() or (path.is_dir() and any(path.iterdir()))]
-    if not present:
-        return
-    shown = ", ".join(path.as_posix() for path in present)
-    if marker is None:
-        if step.refuses_strangers:
-            raise FingerprintMismatch(
-                f"step {step.name} writes to {shown}, where something lies that this pipeline did not make; "
-                "move it away, or give the pipeline another name"
-            )
+    """Remove what the step made from other inputs; never what this pipeline has no record of.
+
+    Raises:
+        FingerprintMismatch: Such a thing lies where training would write.
+    """
+    strangers = _strangers(step, marker)
+    if strangers and step.refuses_strangers:
+        raise FingerprintMismatch(
+            f"step {step.name} writes to {_shown(strangers)}, where something lies that this pipeline did not make; "
+            "move it away, or give the pipeline another name"
+        )
+    made = [path for path in _present(step) if path not in strangers]
+    if marker is None or not made:
         return
     reason = "asked to do it again" if redo else marker.why_stale(settings, inputs)
     if reason == "nothing changed":
         reason = "its results were altered or are incomplete"
-    print(f"  {reason}: {shown} is made anew")
-    for path in present:
+    print(f"  {reason}: {_shown(made)} is made anew")
+    for path in made:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _shown(paths: list[Path]) -> str:
+    return ", ".join(path.as_posix() for path in paths)
 
 
 def _log(runs: Path, step: Step) -> Path:

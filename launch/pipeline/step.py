@@ -43,12 +43,13 @@ class Step:
         inputs: Files, or directories with all files in them, that are known by their content.
         listings: Directories of photos that are known by names, sizes and times of change.
         outputs: Files that exist when the step is done and that the marker vouches for.
-        owned: Files and directories that only this step writes; removed when they are stale.
+        owned: Files and directories that only this step writes; removed when they are stale and the marker says that
+            the step made them.
         make_commands: Makes the processes to run, one after the other.
         begin: Called before the first process.
         finished: True when an interrupted step is in truth done and must not be run again.
-        refuses_strangers: True when the step must not meet ``owned`` paths that this pipeline did not write. The
-            commands of the other steps check that by themselves.
+        refuses_strangers: True when the step must not meet ``owned`` paths that this pipeline did not make. The
+            commands of the other steps judge by themselves what lies there.
         progress: One line about the running step, or None.
     """
 
@@ -76,6 +77,8 @@ class Marker:
         settings: As in ``Step``.
         outputs: Digest of each output; empty unless complete.
         seconds: Duration of the run that completed it.
+        owned: Paths that the step made: nothing of somebody else lay there when it began. None: written by an earlier
+            version, which did not record it.
     """
 
     complete: bool
@@ -84,6 +87,17 @@ class Marker:
     settings: Any
     outputs: dict[str, str]
     seconds: float = 0.0
+    owned: list[str] | None = None
+
+    def goes_on_as(self, begun: Marker) -> bool:
+        """Whether a step that would begin so was interrupted at the same work in the same place."""
+        return not self.complete and self.key == begun.key and self.owned in (None, begun.owned)
+
+    def made(self, path: Path) -> bool:
+        """Whether the step made what lies there; of an earlier version's, whether an output of it lies there."""
+        if self.owned is not None:
+            return path.as_posix() in self.owned
+        return any(path in (output, *output.parents) for output in map(Path, self.outputs))
 
     def why_stale(self, settings: Any, inputs: dict[str, str]) -> str:
         """Say in words what differs from the present settings and inputs."""

@@ -1,5 +1,6 @@
 """Steps are skipped, resumed, made anew or refused, by what is on disk. The steps are real processes, but small."""
 
+import json
 import os
 import signal
 import subprocess
@@ -170,6 +171,77 @@ def test_foreign_results_are_refused_not_removed(tmp_path):
     with pytest.raises(FingerprintMismatch, match="did not make"):
         run_steps([step], tmp_path / "runs")
     assert (tmp_path / "b").read_text() == "somebody's work of ten hours"
+
+
+def writing_step(place: Path, settings: object = 1, status: int = 0, **options) -> Step:
+    """A step that adds a letter to the file ``x`` of a directory that it owns, and exits with that status."""
+    code = f"import os; os.makedirs({str(place)!r}, exist_ok=True); open({str(place / 'x')!r}, 'a').write('x')"
+    command = Command((sys.executable, "-c", f"{code}; raise SystemExit({status})"), "write x")
+    return Step("one", settings, (), (place / "x",), (place,), lambda: [command], **options)
+
+
+def test_place_that_changed_is_not_cleared_by_the_old_places_marker(tmp_path):
+    """Neither now nor when the step is stale a second time; training is refused, other commands judge by themselves."""
+    runs, theirs = tmp_path / "runs", tmp_path / "theirs" / "photo.jpg"
+    run_steps([writing_step(tmp_path / "mine")], runs)
+    theirs.parent.mkdir()
+    theirs.write_text("somebody's")
+    with pytest.raises(FingerprintMismatch, match=r"writes to .*theirs, where something lies"):
+        run_steps([writing_step(theirs.parent, 2, refuses_strangers=True)], runs)
+    for settings in (2, 3):
+        run_steps([writing_step(theirs.parent, settings)], runs)
+        assert theirs.read_text() == "somebody's"
+    run_steps([writing_step(tmp_path / "mine", 4)], tmp_path / "other_runs")  # no marker there at all
+    assert (tmp_path / "mine" / "x").read_text() == "xx"
+
+
+def test_refused_directory_is_not_the_steps_own_afterwards(tmp_path):
+    """The command refused what lies there, so an incomplete marker stands; then the configuration changes."""
+    theirs = tmp_path / "theirs" / "photo.jpg"
+    theirs.parent.mkdir()
+    theirs.write_text("somebody's")
+    for settings in (1, 2):
+        with pytest.raises(StepError):
+            run_steps([writing_step(theirs.parent, settings, status=2)], tmp_path / "runs")
+    assert theirs.is_file()
+
+
+def test_place_that_changed_is_written(tmp_path):
+    """The settings say nothing of the place, as those of a prediction."""
+    for name in ("one", "two", "one"):
+        run_steps([writing_step(tmp_path / name)], tmp_path / "runs")
+    assert (tmp_path / "two" / "x").is_file()
+    assert (tmp_path / "one" / "x").read_text() == "xx", "made by an earlier run: the command decided"
+
+
+def as_by_an_earlier_version(runs: Path) -> None:
+    path = runs / "steps" / "one.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["owned"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_marker_of_an_earlier_version_vouches_for_where_its_outputs_lie(tmp_path, capsys):
+    place, runs = tmp_path / "mine", tmp_path / "runs"
+    run_steps([writing_step(place)], runs)
+    as_by_an_earlier_version(runs)
+    run_steps([writing_step(place)], runs)
+    assert "one: complete" in capsys.readouterr().out
+    run_steps([writing_step(place, 2, refuses_strangers=True)], runs)
+    assert (place / "x").read_text() == "x", "made anew"
+
+
+def test_interrupted_step_of_an_earlier_version_goes_on(tmp_path):
+    place, runs = tmp_path / "mine", tmp_path / "runs"
+    for settings in (1, 2):
+        with pytest.raises(StepError):
+            run_steps([writing_step(place, settings, status=9)], runs)
+        as_by_an_earlier_version(runs)
+        if settings == 1:
+            with pytest.raises(FingerprintMismatch):  # nothing says who made it
+                run_steps([writing_step(place, 3, refuses_strangers=True)], runs)
+        run_steps([writing_step(place, settings, refuses_strangers=True)], runs)
+        assert (place / "x").read_text() == "xx"
 
 
 def interrupted(tmp_path: Path, **options) -> Step:
