@@ -106,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         kept = "what is done is kept, go on" if command in _GO_ON else "begin anew"
-        print(f"riskfuse {command}: interrupted; {kept} with: {shlex.join(['riskfuse', *words])}", file=sys.stderr)
+        again = [word for word in words if (command, word) != ("run", "--redo")]  # which would throw away what is done
+        print(f"riskfuse {command}: interrupted; {kept} with: {shlex.join(['riskfuse', *again])}", file=sys.stderr)
         return 130
 
 

@@ -15,7 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pipeline", help="YAML of the pipeline")
     parser.add_argument("--from", dest="first", metavar="STEP", help="start here; earlier steps must be complete")
     parser.add_argument("--to", dest="last", metavar="STEP", help="stop after this step")
-    parser.add_argument("--redo", action="store_true", help="run the chosen steps even where they are complete")
+    parser.add_argument(
+        "--redo",
+        action="store_true",
+        help="run the chosen steps even where they are complete (to go on after an interruption, leave it out)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
 

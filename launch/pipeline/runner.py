@@ -20,7 +20,7 @@ from launch.pipeline.console import StepConsole, format_seconds
 from launch.pipeline.plan import plan_steps, write_recipes
 from launch.pipeline.processes import end_tagged, log_tail, run_logged
 from launch.pipeline.record import write_record
-from launch.pipeline.step import Marker, Step, digest, read_marker, step_inputs, write_marker
+from launch.pipeline.step import ASKED_AGAIN, Marker, Step, digest, read_marker, step_inputs, write_marker
 from launch.pipeline.summary import write_summary
 
 __all__ = ["run_pipeline", "run_steps"]
@@ -40,7 +40,8 @@ def run_pipeline(
         config: The pipeline.
         first: Name of the step to start at; the steps before it must be complete. None: the first one.
         last: Name of the step to stop after. None: the last one, and a summary.
-        redo: Run the chosen steps even where they are complete.
+        redo: Run the chosen steps even where they are complete. Their markers say so from the beginning: after an
+            interruption the same call without it goes on.
         dry_run: Say what would be done, and do nothing.
 
     Raises:
@@ -88,11 +89,13 @@ def run_steps(
         if stray := end_tagged(tag):
             print(f"{stray} processes of an interrupted run were still there; ended")
         started = time.monotonic()
-        for number, step in enumerate(steps):
-            if number < begin:
-                _require_complete(runs, step, steps[begin].name)
-            elif number <= end:
-                _run_step(runs, step, f"[{number + 1}/{len(steps)}]", redo, tag)
+        chosen = steps[begin : end + 1]
+        for step in steps[:begin]:
+            _require_complete(runs, step, steps[begin].name)
+        for step in chosen if redo else ():
+            _ask_again(_marker_path(runs, step))
+        for number, step in enumerate(chosen, begin + 1):
+            _run_step(runs, step, f"[{number}/{len(steps)}]", tag)
         print(f"done in {format_seconds(time.monotonic() - started)}", flush=True)
     return end == len(steps) - 1
 
@@ -125,25 +128,30 @@ def _is_complete(step: Step, marker: Marker | None, key: str) -> bool:
     return all(digest(Path(path)) == value for path, value in marker.outputs.items())
 
 
-def _run_step(runs: Path, step: Step, number: str, redo: bool, tag: str) -> None:
+def _ask_again(path: Path) -> None:
+    if (marker := read_marker(path)) is not None:
+        write_marker(path, replace(marker, complete=False, key=ASKED_AGAIN))
+
+
+def _run_step(runs: Path, step: Step, number: str, tag: str) -> None:
     marker_path = _marker_path(runs, step)
     marker = read_marker(marker_path)
     inputs = step_inputs(step)
     if lacking := [path for path, value in inputs.items() if value == "missing"]:
         raise StepError(f"step {step.name} reads what is not there: {', '.join(lacking)}")
     key = _key(step, inputs)
-    if not redo and _is_complete(step, marker, key):
+    if _is_complete(step, marker, key):
         print(f"{number} {step.name}: complete", flush=True)
         return
     settings = json.loads(json.dumps(step.settings))
     strangers = _strangers(step, marker)
     begun = Marker(False, key, inputs, settings, {}, owned=[p.as_posix() for p in step.owned if p not in strangers])
     resumed = False
-    if marker is not None and not redo and marker.goes_on_as(begun):
+    if marker is not None and marker.goes_on_as(begun):
         print(f"{number} {step.name}: was interrupted, goes on", flush=True)
         resumed, begun = True, marker
     else:
-        _clear(step, marker, settings, inputs, redo)
+        _clear(step, marker, settings, inputs)
         print(f"{number} {step.name}", flush=True)
         write_marker(marker_path, begun)
     seconds = 0.0 if resumed and step.finished() else _run_commands(runs, step, resumed, tag)
@@ -162,7 +170,7 @@ def _present(step: Step) -> list[Path]:
     return [path for path in step.owned if path.is_file() or (path.is_dir() and any(path.iterdir()))]
 
 
-def _clear(step: Step, marker: Marker | None, settings: object, inputs: dict[str, str], redo: bool) -> None:
+def _clear(step: Step, marker: Marker | None, settings: object, inputs: dict[str, str]) -> None:
     """Remove what the step made from other inputs; never what this pipeline has no record of.
 
     Raises:
@@ -177,7 +185,7 @@ def _clear(step: Step, marker: Marker | None, settings: object, inputs: dict[str
     made = [path for path in _present(step) if path not in strangers]
     if marker is None or not made:
         return
-    reason = "asked to do it again" if redo else marker.why_stale(settings, inputs)
+    reason = marker.why_stale(settings, inputs)
     if reason == "nothing changed":
         reason = "its results were altered or are incomplete"
     print(f"  {reason}: {_shown(made)} is made anew")

@@ -10,9 +10,11 @@ from typing import Any
 
 from dataset_builders.files import content_hash, file_sha256, write_json
 
-__all__ = ["Command", "Marker", "Step", "digest", "read_marker", "step_inputs", "write_marker"]
+__all__ = ["ASKED_AGAIN", "Command", "Marker", "Step", "digest", "read_marker", "step_inputs", "write_marker"]
 
 _WHOLE_FILE_LIMIT = 64 * 2**20  # bytes; larger files (model weights) are known by size and time of change
+
+ASKED_AGAIN = ""  # key of a step that --redo asked for and that has not begun since
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Marker:
 
     Attributes:
         complete: False while the step runs and after an interruption.
-        key: Hash of settings and inputs.
+        key: Hash of settings and inputs, or ``ASKED_AGAIN``.
         inputs: Digest of each input; tells which one changed.
         settings: As in ``Step``.
         outputs: Digest of each output; empty unless complete.
@@ -101,6 +103,8 @@ class Marker:
 
     def why_stale(self, settings: Any, inputs: dict[str, str]) -> str:
         """Say in words what differs from the present settings and inputs."""
+        if self.key == ASKED_AGAIN:
+            return "asked to do it again"
         changed = sorted(path for path in {*self.inputs, *inputs} if self.inputs.get(path) != inputs.get(path))
         if self.settings != settings:
             changed.append("the configuration")

@@ -159,6 +159,17 @@ def test_message_of_a_command_that_begins_anew(monkeypatch, capsys):
     assert capsys.readouterr().err == f"riskfuse fuse: {expected}"
 
 
+def test_message_of_a_redo_leaves_the_word_out(monkeypatch, capsys):
+    from launch.commands import run
+
+    def interrupted(_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run", interrupted)
+    assert main(["run", "p.yaml", "--from", "fuse", "--redo"]) == 130
+    assert capsys.readouterr().err.endswith("go on with: riskfuse run p.yaml --from fuse\n")
+
+
 TRAIN = """
 import pathlib, sys
 import launch.train.run

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -114,6 +115,26 @@ def test_redo_runs_complete_steps_again(chain, capsys):
     run_steps(steps, directory / "runs", first="third", redo=True)
     assert "asked to do it again" in capsys.readouterr().out
     assert (directory / "d").read_text() == "a"
+
+
+def test_interrupted_redo_goes_on_without_the_word(chain, capsys):
+    """In the step that was interrupted, and then with the steps that had not begun."""
+    directory, steps = chain
+    run_steps(steps, directory / "runs")
+    half = f"open({str(directory / 'c')!r}, 'w').write('half,'); raise SystemExit(9)"
+    failing = replace(steps[1], make_commands=lambda: [Command((sys.executable, "-c", half), "x")])
+    with pytest.raises(StepError):
+        run_steps([steps[0], failing, steps[2]], directory / "runs", redo=True)
+    with pytest.raises(ConfigError, match="needs step second"):  # nothing is asked for
+        run_steps(steps, directory / "runs", first="third", redo=True)
+    capsys.readouterr()
+    run_steps(steps, directory / "runs")
+    shown = capsys.readouterr().out
+    for words in ("first: complete", "second: was interrupted, goes on", "asked to do it again"):
+        assert shown.count(words) == 1
+    assert ((directory / "c").read_text(), (directory / "d").read_text()) == ("half,a", "half,a")
+    run_steps(steps, directory / "runs")
+    assert capsys.readouterr().out.count(": complete") == 3
 
 
 @pytest.mark.parametrize(("first", "last"), [("nothing", None), (None, "nothing"), ("third", "first")])
