@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,10 +50,12 @@ def run_pipeline(
         StepError: A step failed; the message holds the end of its log.
     """
     steps = plan_steps(config)
-    if not dry_run:
+
+    def prepare() -> None:
         write_recipes(config)
         write_record(config)
-    if run_steps(steps, config.runs_dir, first=first, last=last, redo=redo, dry_run=dry_run):
+
+    if run_steps(steps, config.runs_dir, first=first, last=last, redo=redo, dry_run=dry_run, prepare=prepare):
         print(write_summary(config, steps))
 
 
@@ -65,6 +67,7 @@ def run_steps(
     last: str | None = None,
     redo: bool = False,
     dry_run: bool = False,
+    prepare: Callable[[], None] = lambda: None,
 ) -> bool:
     """Run steps in order; arguments and errors as in ``run_pipeline``.
 
@@ -75,6 +78,7 @@ def run_steps(
         last: As in ``run_pipeline``.
         redo: As in ``run_pipeline``.
         dry_run: As in ``run_pipeline``.
+        prepare: Writes what the steps' commands read; called when no other run is at work here.
 
     Returns:
         True when the last step is complete.
@@ -92,6 +96,7 @@ def run_steps(
         chosen = steps[begin : end + 1]
         for step in steps[:begin]:
             _require_complete(runs, step, steps[begin].name)
+        prepare()
         for step in chosen if redo else ():
             _ask_again(_marker_path(runs, step))
         for number, step in enumerate(chosen, begin + 1):

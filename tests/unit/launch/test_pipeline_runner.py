@@ -1,5 +1,6 @@
 """Steps are skipped, resumed, made anew or refused, by what is on disk. The steps are real processes, but small."""
 
+import fcntl
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import psutil
 import pytest
 
 from dataset_builders.errors import ConfigError, FingerprintMismatch, StepError
-from launch.pipeline.runner import run_steps
+from launch.pipeline.config import load_pipeline_config
+from launch.pipeline.runner import run_pipeline, run_steps
 from launch.pipeline.step import Command, Step
 
 ROOT = Path(__file__).parents[3]
@@ -353,6 +355,23 @@ def test_next_run_ends_what_a_killed_one_left(tmp_path, capsys):
     assert "of an interrupted run were still there" in capsys.readouterr().out
     psutil.wait_procs([grandchild], timeout=10)
     assert not grandchild.is_running()
+
+
+def test_refused_pipeline_writes_nothing(tmp_path, monkeypatch):
+    """Neither beside a running one, whose steps read its recipes, nor where it may not start."""
+    monkeypatch.chdir(ROOT)
+    config = load_pipeline_config("recipes/tiny/pipeline.yaml").model_copy(update={"runs": tmp_path / "runs"})
+    with pytest.raises(ConfigError, match="no step 'nothing'"):
+        run_pipeline(config, first="nothing")
+    assert not config.runs_dir.exists()
+    config.runs_dir.mkdir()
+    with (config.runs_dir / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StepError, match="another riskfuse run"):
+            run_pipeline(config)
+    with pytest.raises(ConfigError, match="needs step prepare"):
+        run_pipeline(config, first="fuse")
+    assert [path.name for path in config.runs_dir.iterdir()] == ["lock"]
 
 
 def test_two_runs_at_once_are_refused(tmp_path):
