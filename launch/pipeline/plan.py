@@ -262,7 +262,7 @@ def _fuse(config: PipelineConfig, data: BuildConfig, stages: tuple[str, ...]) ->
         inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", *predictions, *fitted),
         outputs=tuple(out / name for name in ("fusion.json", "score.json", "b-submit.txt", "fallback.txt")),
         owned=(out,),
-        make_commands=lambda: [riskfuse_command(*words, partial_success=True)],
+        make_commands=lambda: [riskfuse_command(*words)],
     )
 
 

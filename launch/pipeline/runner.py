@@ -215,6 +215,8 @@ def _run_commands(runs: Path, step: Step, resumed: bool, tag: str) -> float:
     started = time.monotonic()
     with StepConsole(step, log) as console:
         for command in step.make_commands():
+            if command.partial_success:
+                step.outputs[0].unlink(missing_ok=True)  # one that is there afterwards is this command's own
             status = run_logged(command, log, tag, console.tick)
             if status == 1 and command.partial_success and all(path.is_file() for path in step.outputs):
                 print(f"  some rows failed; {log} lists them", flush=True)

@@ -26,7 +26,8 @@ class Command:
         shown: The command line that a person would type for it.
         environment: Variables beside the caller's own.
         partial_success: True when exit status 1 means that the work is done but some rows failed, which the command
-            listed; the step's outputs then decide whether the pipeline goes on.
+            listed. Python exits with 1 on any exception too: the step's outputs decide, of which the first must be the
+            completion marker that the command always writes last. It is removed before.
     """
 
     argv: tuple[str, ...]

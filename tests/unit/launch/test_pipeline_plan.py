@@ -67,6 +67,16 @@ def test_report_is_made_anew_when_any_step_was_run_again(config):
     assert report.make_commands()[0].shown == "riskfuse report runs/demo"
 
 
+def test_first_output_of_a_step_that_may_fail_in_part_is_the_commands_completion_marker(config):
+    """It is removed before the command, which writes it last in any case."""
+    config = PipelineConfig.model_validate({**config.model_dump(), "out_of_fold": True})
+    steps = [step for step in plan_steps(config) if any(c.partial_success for c in step.make_commands())]
+    assert {(step.name.partition("_")[0], step.outputs[0].name) for step in steps} == {
+        ("predict", "predictions.json"),
+        ("folds", "out_of_fold.json"),
+    }
+
+
 def test_number_of_workers_does_not_decide_a_prediction(config):
     other = changed(config, inference={"engine": "local", "workers": 1})
     assert step(config, "predict_base").settings == step(other, "predict_base").settings

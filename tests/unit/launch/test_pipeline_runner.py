@@ -173,6 +173,18 @@ def test_failed_rows_do_not_stop_the_pipeline_when_the_outputs_are_there(tmp_pat
     assert "some rows failed" in capsys.readouterr().out
 
 
+def test_crash_is_no_partial_success_of_what_an_earlier_run_wrote(tmp_path):
+    """Python exits with 1 on any exception; such a step owns nothing that would have been removed, as folds."""
+
+    def folds(settings: int, code: str) -> Step:
+        command = Command((sys.executable, "-c", code), "folds", partial_success=True)
+        return Step("folds", settings, (), (tmp_path / "marker",), (), lambda: [command])
+
+    run_steps([folds(1, f"open({str(tmp_path / 'marker')!r}, 'w')")], tmp_path / "runs")
+    with pytest.raises(StepError, match="No space left"):
+        run_steps([folds(2, "raise OSError(28, 'No space left on device')")], tmp_path / "runs")
+
+
 def test_step_without_its_output_is_no_success(tmp_path):
     (tmp_path / "a").write_text("a")
     idle = Command((sys.executable, "-c", "pass"), "idle")
