@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_server_arguments(parser)
     work.add_argument("--metrics", type=Path, help="keep this file up to date for Prometheus (textfile collector)")
     work.add_argument("--json", action="store_true", help="print one JSON object in place of the text")
-    work.add_argument("--overwrite", action="store_true", help="remove predictions of another configuration first")
+    work.add_argument("--overwrite", action="store_true", help="remove parts of another configuration or other photos")
 
 
 def _add_server_arguments(parser: argparse.ArgumentParser) -> None:

@@ -58,7 +58,7 @@ class PredictConfig(BaseModel):
         vllm_args: More options of vLLM's server, as in a shell.
         vllm_wait_s: Seconds that vLLM may take to load the model, > 0.
         metrics: File for Prometheus that says how far the run is; none is written when None.
-        overwrite: Remove what another configuration left in ``out``.
+        overwrite: Remove what another configuration or list left in ``out``; parts of this one are kept.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

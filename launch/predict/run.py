@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dataset_builders.errors import FingerprintMismatch, RiskFuseError, StepError, StoreError
+from dataset_builders.errors import DataError, FingerprintMismatch, RiskFuseError, StepError, StoreError
 from dataset_builders.files import content_hash, remove_unfinished, write_json
 from dataset_builders.stores import FORBIDDEN, Location, StorePath, each, listed, location
 from launch.predict.config import PredictConfig
@@ -24,6 +24,7 @@ from launch.predict.worker import ScoringJob, ShardResult
 __all__ = ["MARKER_NAME", "PredictReport", "predict"]
 
 MARKER_NAME = "predictions.json"
+_REMEDY = "Name another --out, or remove them with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,8 @@ def predict(config: PredictConfig) -> PredictReport:
     header = part_header(config, job)
     rows = photo_rows(config)
     shards = cut_shards(rows, config.shard_size)
-    if config.overwrite:
-        _clear(config.out)
     remove_unfinished(config.out)
-    todo = _missing_shards(config.out, shards, header)
+    todo = _missing_shards(config.out, shards, header, overwrite=config.overwrite)
     reused = sorted({shard.index for shard in shards} - {shard.index for shard in todo})
     paths = [part_path(config.out, index) for index in reused]
     failures = dict(zip(reused, each(read_failures, paths), strict=True))
@@ -137,31 +136,55 @@ def _check_store(shard: Shard, scores: ShardScores) -> None:
         )
 
 
-def _clear(out: Location) -> None:
-    (out / MARKER_NAME).unlink(missing_ok=True)
-    for path in listed(out, "part-*.parquet"):
-        path.unlink()
-
-
-def _missing_shards(out: Location, shards: Sequence[Shard], header: PartHeader) -> list[Shard]:
-    """Shards without a part file.
+def _missing_shards(out: Location, shards: Sequence[Shard], header: PartHeader, *, overwrite: bool) -> list[Shard]:
+    """Shards without a part file. With ``overwrite`` those in the way are removed, and all others kept.
 
     Raises:
+        DataError: A part file is none.
         FingerprintMismatch: A part file was made from something else, or belongs to a longer list.
     """
-    remedy = "Name another --out, or remove them with --overwrite"
     there = listed(out, "part-*.parquet")
     present = set(there)
     finished = {path: shard for shard in shards if (path := part_path(out, shard.index)) in present}
-    for (path, shard), (found, content) in zip(finished.items(), each(read_header, list(finished)), strict=True):
-        if found.fingerprint != header.fingerprint:
-            what = differences(found.components, header.components)
-            raise FingerprintMismatch(f"{path}: made with another configuration: {what}. {remedy}")
-        if content != shard.content:
-            raise FingerprintMismatch(f"{path}: made from other photos than the list has now. {remedy}")
-    if extra := [path.name for path in there if path not in finished]:
-        raise FingerprintMismatch(f"{out}: {', '.join(extra)} belong to a longer list. {remedy}")
-    return [shard for shard in shards if part_path(out, shard.index) not in finished]
+    stale: list[Location] = []
+    for (path, shard), found in zip(finished.items(), each(_header, list(finished)), strict=True):
+        if (error := _mismatch(path, shard, found, header)) is not None:
+            if not overwrite:
+                raise error
+            stale.append(path)
+    if extra := [path for path in there if path not in finished]:
+        if not overwrite:
+            names = ", ".join(path.name for path in extra)
+            raise FingerprintMismatch(f"{out}: {names} belong to a longer list. {_REMEDY}")
+        stale += extra
+    if stale:
+        (out / MARKER_NAME).unlink(missing_ok=True)
+    for path in stale:
+        path.unlink()
+    kept = present.difference(stale)
+    return [shard for shard in shards if part_path(out, shard.index) not in kept]
+
+
+def _header(path: Location) -> tuple[PartHeader, str] | DataError:
+    try:
+        return read_header(path)
+    except DataError as error:
+        return error
+
+
+def _mismatch(
+    path: Location, shard: Shard, found: tuple[PartHeader, str] | DataError, header: PartHeader
+) -> RiskFuseError | None:
+    """Why a part file is not this run's part of that shard."""
+    if isinstance(found, DataError):
+        return found
+    there, content = found
+    if there.fingerprint != header.fingerprint:
+        what = differences(there.components, header.components)
+        return FingerprintMismatch(f"{path}: made with another configuration: {what}. {_REMEDY}")
+    if content != shard.content:
+        return FingerprintMismatch(f"{path}: made from other photos than the list has now. {_REMEDY}")
+    return None
 
 
 def _engine(

@@ -125,6 +125,19 @@ def test_mismatch_is_refused_with_its_reason_and_overwrite_mends_it(settings):
     assert predict(PredictConfig(**settings | {"overwrite": True})).complete
 
 
+def test_overwrite_keeps_the_parts_of_this_configuration(settings):
+    """So the command with it goes on after an interruption."""
+    predict(PredictConfig(**settings | {"batch_size": 5, "shard_size": 4}))
+    settings |= {"overwrite": True}
+    assert predict(PredictConfig(**settings)).reused == 0
+    before = contents(settings["out"])
+    assert len(before) == 6 + 1, "neither parts of the longer list nor the marker stayed"
+    (settings["out"] / "part-00001.parquet").write_bytes(b"PAR1")
+    (settings["out"] / "part-00002.parquet").unlink()
+    assert predict(PredictConfig(**settings)).reused == 4
+    assert contents(settings["out"]) == before
+
+
 def test_quarantined_and_newly_broken_photos_of_a_data_set(settings, photo_dir, tmp_path, capsys):
     data = tmp_path / "data"
     (data / "images").mkdir(parents=True)
