@@ -123,7 +123,7 @@ class ActorPool:
             if piece is not None:  # a shard's error is its result; what is raised left the actor unusable
                 return actor, piece, error
             raise
-        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+        except _deaths() as error:
             return actor, piece, error
 
     def _after_answer(self, piece: _Piece, result: ShardResult) -> ShardResult | None:
@@ -175,6 +175,14 @@ class ActorPool:
             )
         print(f"predict: a Ray worker died, starting another one: {_reason(error)}", file=sys.stderr)
         self._start_actor()
+
+
+def _deaths() -> tuple[type[Exception], ...]:
+    """What Ray raises when an actor or its node is gone; its memory monitor's and the nodes' are no RayActorError."""
+    from ray import exceptions as ray
+
+    gone = (ray.RayActorError, ray.ObjectLostError, ray.OutOfMemoryError, ray.WorkerCrashedError)
+    return (*gone, ray.NodeDiedError, ray.LocalRayletDiedError)
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -75,6 +77,38 @@ def test_broken_gpu_is_no_photos_fault():
 def job() -> ScoringJob:
     spec = ModelSpec(model="", adapter=None, preprocessing={}, device="cpu", dtype="float32", threads=1)
     return ScoringJob(spec=spec, prompt=None, answers=(), batch_size=4)
+
+
+@pytest.mark.parametrize("name", ["OutOfMemoryError", "NodeDiedError", "WorkerCrashedError", "LocalRayletDiedError"])
+def test_worker_that_ray_ended_is_replaced_like_a_dead_one(job, monkeypatch, name):
+    import ray
+
+    errors = [getattr(ray.exceptions, name)("the node is running low on memory")]
+
+    class Method:
+        def __init__(self, answer: Callable[[Shard], ShardResult | None]) -> None:
+            self.answer = answer
+
+        def remote(self, *args: object) -> partial:
+            return partial(self.answer, args[0])
+
+    class Actor:
+        load, score = Method(lambda _job: None), Method(lambda shard: ShardResult(shard, scores_of(shard)))
+        options = remote = classmethod(lambda cls, **_: cls)
+
+    def get(task: partial) -> ShardResult | None:
+        if isinstance(task.args[0], Shard) and errors:
+            raise errors.pop()
+        return task()
+
+    monkeypatch.setattr(ray, "remote", lambda _class: Actor)
+    monkeypatch.setattr(ray, "wait", lambda tasks, **_: (tasks[:1], tasks[1:]))
+    monkeypatch.setattr(ray, "kill", lambda _actor: None)
+    monkeypatch.setattr(ray, "get", get)
+    deaths: list[int] = []
+    pool = ActorPool(job, workers=1, on_death=lambda: deaths.append(1))
+    (result,) = pool.run(shards_of("a b"))
+    assert (result.scores.errors, len(deaths)) == (("", ""), 1)
 
 
 @pytest.fixture
