@@ -55,6 +55,14 @@ class ShardResult:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """An error as text: the exception itself would keep the batch in memory while the photos are tried alone."""
+
+    what: str
+    trace: str
+
+
 class ShardWorker:
     """Holds a model and scores shards, one after the other."""
 
@@ -71,32 +79,33 @@ class ShardWorker:
             torch.AcceleratorError: The GPU's context is broken; only a new process gets a new one.
             StoreError: The photos' store does not answer: no photo's fault, and the next shard would meet it too.
         """
-        import torch
-
-        try:
-            return ShardResult(shard, self.score(shard))
-        except (torch.AcceleratorError, StoreError):
-            raise
-        except Exception:  # noqa: BLE001 - the shard's boundary: the failure is recorded and exits 1 at the end
-            whole = traceback.format_exc()
+        whole = self._tried(shard)
+        if isinstance(whole, ShardScores):
+            return ShardResult(shard, whole)
         errors = [row.problem or self._error_alone(shard, row) for row in shard.rows]
         if all(errors) or not any(error and not row.problem for error, row in zip(errors, shard.rows, strict=True)):
-            return ShardResult(shard, None, whole)
+            return ShardResult(shard, None, whole.trace)
         rows = (replace(row, problem=error) for row, error in zip(shard.rows, errors, strict=True))
-        try:
-            return ShardResult(shard, self.score(replace(shard, rows=tuple(rows))))
-        except Exception:  # noqa: BLE001 - as above
-            return ShardResult(
-                shard, None, f"{whole}\nand without the photos that fail alone:\n{traceback.format_exc()}"
-            )
+        rest = self._tried(replace(shard, rows=tuple(rows)))
+        if isinstance(rest, ShardScores):
+            return ShardResult(shard, rest)
+        return ShardResult(shard, None, f"{whole.trace}\nand without the photos that fail alone:\n{rest.trace}")
 
     def _error_alone(self, shard: Shard, row: PhotoRow) -> str:
         """Why this photo makes scoring fail; empty when it does not."""
+        found = self._tried(replace(shard, rows=(row,)))
+        return "" if isinstance(found, ShardScores) else f"cannot be scored: {found.what}"
+
+    def _tried(self, shard: Shard) -> ShardScores | _Failure:
+        """The scores, or the failure that may be a photo's fault; others pass, also while photos are tried alone."""
+        import torch
+
         try:
-            self.score(replace(shard, rows=(row,)))
-        except Exception as error:  # noqa: BLE001 - as above
-            return f"cannot be scored: {type(error).__name__}: {error}"
-        return ""
+            return self.score(shard)
+        except (torch.AcceleratorError, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the shard's boundary: it is recorded and exits 1 at the end
+            return _Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def score(self, shard: Shard) -> ShardScores:
         """Score all rows. Batches are cut at fixed rows, so that a shard's result depends on nothing else.

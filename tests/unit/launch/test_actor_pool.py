@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from dataset_builders.errors import StepError
+from dataset_builders.errors import StepError, StoreError
 from launch.predict import actor_pool
 from launch.predict.actor_pool import POISON, ActorPool
 from launch.predict.model import ModelSpec
@@ -77,6 +77,22 @@ def test_broken_gpu_is_no_photos_fault():
 def job() -> ScoringJob:
     spec = ModelSpec(model="", adapter=None, preprocessing={}, device="cpu", dtype="float32", threads=1)
     return ScoringJob(spec=spec, prompt=None, answers=(), batch_size=4)
+
+
+@pytest.mark.parametrize("call", [3, 4])
+def test_outage_while_photos_are_tried_alone_is_no_photos_fault(monkeypatch, call):
+    """The third call tries the second photo alone, the last one is for those that are left."""
+    worker, calls = Raising(), []
+
+    def score(shard: Shard) -> ShardScores:
+        calls.append(shard)
+        if len(calls) == call:
+            raise StoreError("s3://photos/a: not reached")
+        return Raising.score(worker, shard)
+
+    monkeypatch.setattr(worker, "score", score)
+    with pytest.raises(StoreError):
+        worker.attempt(shards_of("bad a")[0])
 
 
 @pytest.mark.parametrize("name", ["OutOfMemoryError", "NodeDiedError", "WorkerCrashedError", "LocalRayletDiedError"])
