@@ -214,6 +214,9 @@ def _write_marker(
         "components": header.components,
     }
     path = config.out / MARKER_NAME
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == marker:
-        return
-    write_json(path, marker)
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # none, or half of one
+        written = None
+    if written != marker:
+        write_json(path, marker)

@@ -109,6 +109,10 @@ def test_lost_part_is_made_again_with_the_same_bytes(settings):
     again = predict(PredictConfig(**settings))
     assert (again.reused, again.failed_rows) == (5, first.failed_rows)
     assert contents(settings["out"]) == before
+    for half in (before["predictions.json"][:20], b"\xe4"):
+        (settings["out"] / "predictions.json").write_bytes(half)
+        predict(PredictConfig(**settings))
+        assert contents(settings["out"]) == before
 
 
 def test_mismatch_is_refused_with_its_reason_and_overwrite_mends_it(settings):
