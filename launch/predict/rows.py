@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
-from dataset_builders.errors import DataError
+from dataset_builders.errors import DataError, StoreError
 from dataset_builders.files import content_hash, file_sha256
 from dataset_builders.manifest import QUARANTINED, read_manifest
 from dataset_builders.sources.entries import check_rows
@@ -124,11 +123,13 @@ def rows_from_list(images: Location, photo_list: Location, card: TaskCard) -> li
 
 def _identity(file: Location) -> str:
     """Which bytes these are; empty when they cannot be read."""
-    if isinstance(file, Path):
-        return file_sha256(file) if file.is_file() else ""
     try:
-        return file.identity()
-    except (FileNotFoundError, PermissionError):
+        if isinstance(file, StorePath):
+            return file.identity()
+        return file_sha256(file) if file.is_file() else ""
+    except StoreError:
+        raise
+    except OSError:  # the worker that reads it says why
         return ""
 
 

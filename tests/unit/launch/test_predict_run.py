@@ -15,10 +15,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_builders.errors import ConfigError, DataError, FingerprintMismatch
+from dataset_builders.errors import ConfigError, DataError, FingerprintMismatch, PhotoError
 from dataset_builders.manifest import QUARANTINED, ManifestRow, write_manifest
 from launch.cli import main
-from launch.predict import PredictConfig, predict
+from launch.predict import PredictConfig, predict, rows
+from launch.predict.worker import read_photo
 
 SHARD = 8
 
@@ -76,6 +77,23 @@ def test_rows_follow_the_list_and_a_missing_photo_is_a_failed_row(settings, card
     metadata = pq.read_schema(settings["out"] / "part-00000.parquet").metadata
     assert json.loads(metadata[b"riskfuse.fingerprint"]) == report.fingerprint
     assert json.loads(metadata[b"riskfuse.stage"]) == {"stage": "base", "answers": list(card.label_ids)}
+
+
+def test_listed_photo_that_cannot_be_read_is_a_row(card, tmp_path, monkeypatch):
+    """No permission, as here, or a name that is too long: the row fails when it is read."""
+    for name in ("a.png", "closed.png"):
+        (tmp_path / name).write_bytes(b"photo")
+    (tmp_path / "list.txt").write_text(f"a.png\nclosed.png\n{'b' * 300}.png\n", encoding="utf-8")
+
+    def read(path: Path) -> str:  # root may read everything
+        if path.name == "closed.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return "hash"
+
+    monkeypatch.setattr(rows, "file_sha256", read)
+    assert [row.sha256 for row in rows.rows_from_list(tmp_path, tmp_path / "list.txt", card)] == ["hash", "", ""]
+    with pytest.raises(PhotoError, match="cannot be read: File name too long"):
+        read_photo(str(tmp_path / f"{'b' * 300}.png"))
 
 
 def test_metrics_say_how_far_a_run_is(settings, tmp_path):
