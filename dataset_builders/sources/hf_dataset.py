@@ -11,15 +11,17 @@ from dataset_builders.build_config import HfDatasetSource
 from dataset_builders.errors import DataError
 from dataset_builders.files import atomic_path, write_text
 from dataset_builders.sources.entries import RawRow
+from dataset_builders.sources.image_folder import is_dropping
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetBuilder
 
 __all__ = ["read_hf_dataset"]
 
 _OWNER = ".riskfuse-photos"  # says whose photos a directory holds
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes
 _NO_SPLIT = "all"  # what a data set that was saved without splits is called in messages
+_DOCUMENTS = frozenset({".csv", ".json", ".jsonl", ".md", ".txt", ".yaml", ".parquet", "license"})  # beside photos
 _SUFFIXES = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"))
 
 
@@ -30,8 +32,8 @@ def read_hf_dataset(source: HfDatasetSource) -> list[RawRow]:
     bytes is left alone. A row without a photo names a file that does not exist, so that the build quarantines it.
 
     Raises:
-        DataError: The directory is no data set, it has no such split or column, or ``source.images`` holds something
-            else.
+        DataError: The directory is no data set, ``datasets`` would leave files of it out, it has no such split or
+            column, or ``source.images`` holds something else.
     """
     if not source.path.is_dir():
         raise DataError(f"{source.path}: no such directory (source {source.name!r})")
@@ -51,15 +53,49 @@ def _load(path: Path, cache: str) -> dict[str, Dataset]:
         else:
             # Naming the format keeps `datasets` from following what a README in the directory names, such as URLs.
             parquet = any(file.name != "metadata.parquet" for file in path.rglob("*.parquet"))
-            loaded = datasets.load_dataset(
+            builder = datasets.load_dataset_builder(
                 "parquet" if parquet else "imagefolder", data_dir=str(path.resolve()), cache_dir=cache
             )
+            _check_whole(path, builder)
+            builder.download_and_prepare()
+            loaded = builder.as_dataset()
+    except DataError:
+        raise
     except (DatasetsError, OSError, ValueError) as error:
         raise DataError(
             f"{path}: `datasets` cannot read it: {error}; expected a directory made by save_to_disk, Parquet files, or "
             "an image folder"
         ) from error
     return {_NO_SPLIT: loaded} if isinstance(loaded, datasets.Dataset) else dict(loaded)
+
+
+def _check_whole(path: Path, builder: DatasetBuilder) -> None:
+    """Refuse what would be left out in silence: ``datasets`` chooses files by words in their names, and by suffix.
+
+    Raises:
+        DataError: Names the files.
+    """
+    root = path.resolve()
+    read = {Path(file) for files in builder.config.data_files.values() for file in files}
+    if photos := getattr(builder, "EXTENSIONS", None):
+        read = {file for file in read if file.suffix.lower() in photos}
+        files = [file for file in root.rglob("*") if (file.suffix or file.name).lower() not in _DOCUMENTS]
+    else:
+        files = list(root.rglob("*.parquet"))
+    # A link to a directory is not followed, so it stands for the files behind it.
+    below = {file: file.relative_to(root) for file in files if file.is_symlink() or not file.is_dir()}
+    left_out = sorted(
+        name.as_posix()
+        for file, name in below.items()
+        if file not in read and not any(is_dropping(Path(part)) for part in name.parts)
+    )
+    if left_out:
+        raise DataError(
+            f"{path}: `datasets` would leave out {len(left_out)} of its files: {', '.join(left_out[:5])}"
+            f"{', …' if len(left_out) > 5 else ''}. Where some names hold a split's word, such as train or test, those "
+            f"alone are read: put everything below {path / 'train'} (or test, validation). Convert photos of other "
+            "formats to JPEG, unpack archives, copy what is behind links, and take away the rest"
+        )
 
 
 def _choose_split(source: HfDatasetSource, splits: dict[str, Dataset]) -> tuple[str, Dataset]:

@@ -8,7 +8,7 @@ from dataset_builders.build_config import ImageFolderSource
 from dataset_builders.errors import DataError
 from dataset_builders.sources.entries import RawRow
 
-__all__ = ["read_image_folder"]
+__all__ = ["is_dropping", "read_image_folder"]
 
 # What desktops leave behind is no data. Any other file that is no photo becomes a quarantine row.
 _DROPPINGS = frozenset({"thumbs.db", "desktop.ini"})
@@ -23,7 +23,7 @@ def read_image_folder(source: ImageFolderSource) -> list[RawRow]:
     root = source.path
     if not root.is_dir():
         raise DataError(f"{root}: no such directory (source {source.name!r})")
-    children = sorted(path for path in root.iterdir() if not _is_dropping(path))
+    children = sorted(path for path in root.iterdir() if not is_dropping(path))
     classes = [path for path in children if path.is_dir()]
     files = [path for path in children if not path.is_dir()]
     if classes and files:
@@ -37,7 +37,7 @@ def read_image_folder(source: ImageFolderSource) -> list[RawRow]:
         RawRow(name=path.relative_to(root).as_posix(), label=directory.name, where=str(path))
         for directory in classes
         for path in sorted(directory.rglob("*"))
-        if not path.is_dir() and not any(_is_dropping(part) for part in _below(path, root))
+        if not path.is_dir() and not any(is_dropping(part) for part in _below(path, root))
     ]
 
 
@@ -45,5 +45,6 @@ def _below(path: Path, root: Path) -> list[Path]:
     return [Path(part) for part in path.relative_to(root).parts]
 
 
-def _is_dropping(path: Path) -> bool:
+def is_dropping(path: Path) -> bool:
+    """True for what desktops leave behind, and everything else that is hidden."""
     return path.name.startswith(".") or path.name.lower() in _DROPPINGS

@@ -137,6 +137,33 @@ def test_a_row_without_a_photo_is_quarantined(make_config: Callable[..., BuildCo
 
 
 @pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("fine/train-station.jpg", r"3 of its files: cold/a.jpg, cold/b.jpg, hot/a.jpg\. .* below \S+in/train"),
+        ("fine/test_1.jpg", "3 of its files: cold/a.jpg, cold/b.jpg, hot/a.jpg"),
+        ("hot/photo.heic", "1 of its files: hot/photo.heic"),
+        ("hot/more", "1 of its files: hot/more"),  # a link to a directory
+        ("train-0.parquet", "1 of its files: extra.parquet"),
+    ],
+)
+def test_no_file_is_left_out_in_silence(card: TaskCard, tmp_path: Path, name: str, left_out: str) -> None:
+    parquet = name.endswith(".parquet")
+    others = ["README.md", "cold/.x.jpg", "cold/a.jpg", "cold/b.jpg", "hot/a.jpg"]
+    for other in ["extra.parquet"] if parquet else others:
+        (tmp_path / "in" / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / other).write_bytes(RAW[0])
+    if not parquet:
+        assert len(read(card, tmp_path / "in", tmp_path / "before")) == 3
+    (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+    if name == "hot/more":
+        (tmp_path / "in" / name).symlink_to(tmp_path / "before")
+    else:
+        (tmp_path / "in" / name).write_bytes(RAW[0])
+    with pytest.raises(DataError, match=f"in: `datasets` would leave out {left_out}"):
+        read(card, tmp_path / "in", tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
     ("write", "more", "expected"),
     [
         (write_splits, {}, "splits train, test; choose one with `split:`"),
