@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dataset_builders.build_config import ImageFolderSource
 from dataset_builders.errors import DataError
+from dataset_builders.findings import Findings
 from dataset_builders.sources.entries import RawRow
 
 __all__ = ["is_dropping", "read_image_folder"]
@@ -18,7 +19,8 @@ def read_image_folder(source: ImageFolderSource) -> list[RawRow]:
     """Read the photos of a directory, sorted by path.
 
     Raises:
-        DataError: There is no such directory, or photos lie beside class directories.
+        DataError: There is no such directory, photos lie beside class directories, or a class holds a link to a
+            directory.
     """
     root = source.path
     if not root.is_dir():
@@ -33,11 +35,21 @@ def read_image_folder(source: ImageFolderSource) -> list[RawRow]:
         )
     if files:
         return [RawRow(name=path.name, label=None, where=str(path)) for path in files]
-    return [
-        RawRow(name=path.relative_to(root).as_posix(), label=directory.name, where=str(path))
+    found = [
+        (path, directory.name)
         for directory in classes
         for path in sorted(directory.rglob("*"))
-        if not path.is_dir() and not any(is_dropping(part) for part in _below(path, root))
+        if not any(is_dropping(part) for part in _below(path, root))
+    ]
+    findings = Findings()
+    for path, _ in found:
+        if path.is_symlink() and path.is_dir():  # rglob does not follow it
+            findings.add(f"{path} is a link to a directory; put the photos behind it there in its place")
+    findings.raise_if_any(DataError, f"{root}: linked photos would be left out of source {source.name!r}")
+    return [
+        RawRow(name=path.relative_to(root).as_posix(), label=label, where=str(path))
+        for path, label in found
+        if not path.is_dir()
     ]
 
 

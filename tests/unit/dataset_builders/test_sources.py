@@ -175,6 +175,15 @@ def test_image_folder_flat_unknown_mixed_and_empty(card: TaskCard, tmp_path: Pat
         read(card, "image_folder", folder, None)
 
 
+def test_image_folder_with_a_linked_directory_in_a_class_is_refused(card: TaskCard, tmp_path: Path) -> None:
+    for name in ("in/hot/a.jpg", "elsewhere/b.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "in" / "hot" / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"in/hot/more is a link to a directory; put the photos behind it there"):
+        read(card, "image_folder", tmp_path / "in", None)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_tables_of_every_kind_give_the_same_rows(card: TaskCard, tmp_path: Path, suffix: str) -> None:
     records = [{"file": "a, b.jpg", "grade": "危险"}, {"file": "c.jpg", "grade": "2"}]
