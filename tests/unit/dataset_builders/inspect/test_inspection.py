@@ -88,11 +88,11 @@ def test_flat_dark_and_bright_photos_are_outliers(tmp_path: Path) -> None:
     assert {f"train/p{i:04d}.jpg" for i in special} <= unusual
 
 
-def _with_copies(directory: Path, rows: list[ManifestRow]) -> None:
-    """Add a dark copy of every training photo of the first class, as an augmentation would."""
+def _with_copies(directory: Path, rows: list[ManifestRow], labels: tuple[str, ...] = (LABELS[0],)) -> None:
+    """Add a dark copy of every training photo of these classes, as an augmentation would."""
     copies = []
     for row in rows:
-        if row.label == LABELS[0] and row.split == "train":
+        if row.label in labels and row.split == "train":
             image = f"images/augmented/{row.name}"
             (directory / image).parent.mkdir(exist_ok=True)
             dark = Image.open(directory / row.image).point(lambda value: value * 0.2)
@@ -108,12 +108,15 @@ def test_copies_are_judged_apart_from_photos(tmp_path: Path) -> None:
     inspection = inspect_dataset(tmp_path)
     after = {finding.name: finding.verdict for finding in inspection.findings}
     assert {name: after[name] for name in before} == before
-    assert after["copies"] is Verdict.LOOK
+    assert after["copies"] is Verdict.PROBLEM  # every dark photo is hot
     hot, warm, _ = next(section for section in inspection.sections if section.key == "shortcuts").facts["copies"]
     assert hot["share"] == 0.5
     assert hot["low"] > 0.9
     assert (warm["share"], warm["auc"]) == (0, None)
     assert inspection.header["copies"] == 40
+    few = [row for row in rows if row.label != LABELS[1]] + [row for row in rows if row.label == LABELS[1]][:3]
+    _with_copies(tmp_path, few, (LABELS[0], LABELS[1]))  # two dark copies of warm are too few to say what tells them
+    assert _verdicts(tmp_path)["copies"] is Verdict.LOOK
 
 
 class _Page(html.parser.HTMLParser):
