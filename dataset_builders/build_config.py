@@ -105,7 +105,8 @@ class HfDatasetSource(FrozenModel):
         name: As in ``LabelListSource``.
         role: As in ``LabelListSource``.
         path: The directory.
-        images: Directory that the photos are written to, as the data set holds them; it belongs to this source alone.
+        images: Directory that the photos are written to, as the data set holds them; it belongs to this source alone
+            and lies outside ``path``.
         split: Which split; may be left out when there is only one.
         columns: Which columns hold photo and label.
     """
@@ -221,6 +222,11 @@ class BuildConfig(FrozenModel):
                     raise ValueError(f"source {source.name!r}: {path} lies in out ({self.out}), which a build clears")
             if isinstance(source, ImageFolderSource) and out.is_relative_to(source.path.resolve()):
                 raise ValueError(f"source {source.name!r}: out ({self.out}) lies in {source.path}, which is read whole")
+            if isinstance(source, HfDatasetSource) and source.images.resolve().is_relative_to(source.path.resolve()):
+                raise ValueError(
+                    f"source {source.name!r}: images ({source.images}) lies in {source.path}, so the next build would "
+                    "read as data what this one writes; choose a directory elsewhere"
+                )
         return self
 
     @property

@@ -61,6 +61,9 @@ def test_out_and_sources_keep_apart(make_config: Callable[..., BuildConfig], pho
     folder = {"name": "a", "kind": "image_folder", "role": "test", "path": photos}
     with pytest.raises(ValueError, match="which is read whole"):
         make_config(out=photos / "out", sources=[folder])
+    written = {"name": "a", "kind": "hf_dataset", "role": "test", "path": photos, "images": photos / "written"}
+    with pytest.raises(ValueError, match=r"images \(.*\) lies in .*; choose a directory elsewhere"):
+        make_config(sources=[written])
     with pytest.raises(ValueError, match="source name used twice: a"):
         make_config(sources=[folder, folder])
 
