@@ -27,7 +27,8 @@ def read_table(source: TableSource) -> list[RawRow]:
     """Read the rows of a table.
 
     Raises:
-        DataError: The file is missing or broken, its suffix is unknown, a column is missing or a name is empty.
+        DataError: The file is missing or broken, its suffix is unknown, a column is missing or there twice, or a name
+            is empty.
     """
     readers: dict[str, Callable[[TableSource], Records]] = {
         ".csv": _read_csv,
@@ -70,6 +71,10 @@ def _read_csv(source: TableSource) -> Records:
     delimiter = "\t" if source.path.suffix.lower() == ".tsv" else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="(surplus)", strict=True)
     try:
+        names = list(reader.fieldnames or ())
+        for column in (source.columns.name, source.columns.label):
+            if column and names.count(column) > 1:  # the reader would take the last one
+                raise DataError(f"{source.path}:1: column {column!r} is there twice; rename or delete one of them")
         for record in reader:
             if "(surplus)" in record:
                 raise DataError(f"{source.path}:{reader.line_num}: more fields than the header names; quote the commas")
