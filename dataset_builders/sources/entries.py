@@ -15,6 +15,8 @@ from dataset_builders.task_card import TaskCard
 
 __all__ = ["Entry", "RawRow", "check_rows"]
 
+_INVISIBLE = ("Cf", "Zl", "Zp")  # Unicode's categories: format characters, line and paragraph separators
+
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
@@ -76,7 +78,7 @@ def check_rows(
 
     Raises:
         DataError: The list is empty, or rows are wrong: unknown or missing label, name used twice, path that leaves the
-            image directory. All findings are in the message.
+            image directory, invisible characters in the name of a photo that is not there. All are in the message.
     """
     if not rows:
         raise DataError(f"{path}: empty; expected one photo a row (source {source!r})")
@@ -120,7 +122,23 @@ def _path_problem(name: str, images: Location) -> str | None:
         return "names no file"
     if isinstance(images, Path) and not (images / path).resolve().is_relative_to(images.resolve()):
         return f"leaves the image directory through a link; copy the photo into {images}"
+    # They may be part of a name; then there is such a photo.
+    if (invisible := _invisible(name)) and isinstance(images, Path) and not _exists(images / path):
+        return f"holds the invisible {invisible}, and {images} has no such photo; delete it from the list"
     return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long
+        return False
+
+
+def _invisible(name: str) -> str:
+    """Characters that no reader of the list sees, as ``U+XXXX``; without the joiner that emoji are made with."""
+    found = {character for character in name if unicodedata.category(character) in _INVISIBLE} - {"\u200d"}
+    return ", ".join(f"U+{ord(character):04X}" for character in sorted(found))
 
 
 def _duplicate(row: RawRow, first: RawRow) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from dataset_builders.errors import DataError, RiskFuseError
@@ -14,6 +15,7 @@ AUTO = "auto"
 
 # GB18030 contains GBK and GB2312. It comes last: it takes almost any bytes, UTF-8 takes hardly any but its own.
 _GUESSES = ("utf-8", "gb18030")
+_LINE_MARK = re.compile("(^|[\r\n])\ufeff+")  # also inside: files that begin with a mark may have been joined
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -34,7 +36,7 @@ def read_bytes(path: Location) -> bytes:
 
 
 def decode_text(raw: bytes, *, encoding: str, where: str) -> str:
-    """Decode text; a byte order mark is not part of it.
+    """Decode text; a byte order mark is not part of it, at its beginning or at that of any line.
 
     Args:
         raw: The file's bytes.
@@ -46,7 +48,7 @@ def decode_text(raw: bytes, *, encoding: str, where: str) -> str:
     """
     if encoding != AUTO:
         try:
-            return raw.decode(encoding).removeprefix("\ufeff")
+            return _LINE_MARK.sub(r"\1", raw.decode(encoding))
         except (UnicodeDecodeError, LookupError) as error:
             raise DataError(f"{where}: not readable as {encoding}: {error}; try `encoding: auto`") from error
     for mark, name in _MARKS:
@@ -54,7 +56,7 @@ def decode_text(raw: bytes, *, encoding: str, where: str) -> str:
             return decode_text(raw, encoding=name, where=where)
     for name in _GUESSES:
         try:
-            return raw.decode(name)
+            return _LINE_MARK.sub(r"\1", raw.decode(name))
         except UnicodeDecodeError:
             continue
     raise DataError(f"{where}: neither UTF-8 nor GB18030; save it as UTF-8, or name its encoding with `encoding:`")

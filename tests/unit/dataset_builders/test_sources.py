@@ -62,7 +62,25 @@ def test_bytes_of_no_encoding_are_refused(card: TaskCard, tmp_path: Path) -> Non
 
 @given(st.text(st.characters(codec="gb18030", exclude_categories=["Cs", "Cc"])))
 def test_utf8_text_survives_whatever_it_holds(text: str) -> None:
-    assert decode_text(text.encode(), encoding="auto", where="x") == text.removeprefix("\ufeff")
+    assert decode_text(text.encode(), encoding="auto", where="x") == text.lstrip("\ufeff")
+
+
+def test_lists_with_byte_order_marks_may_be_joined(card: TaskCard, tmp_path: Path) -> None:
+    part = b"\xef\xbb\xbf%s.jpg\t\xe5\x8d\xb1\xe9\x99\xa9\r\n"
+    entries = read_list(card, tmp_path, part % b"a" + part % b"b" + b"\xef\xbb\xbf" + part % b"c")
+    assert [entry.name for entry in entries] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_invisible_characters_are_shown_unless_the_photo_has_them(card: TaskCard, tmp_path: Path) -> None:
+    names = "a\u200d.jpg\nb\u2028\u200e.jpg\nc\ufeff.jpg\n"
+    with pytest.raises(DataError) as caught:
+        read_list(card, tmp_path, names + "\u200e" * 300, role="test")  # longer than any file's name
+    assert "list.txt:2: 'b\\u2028\\u200e.jpg' holds the invisible U+200E, U+2028, and" in str(caught.value)
+    assert "list.txt:3: 'c\\ufeff.jpg' holds the invisible U+FEFF" in str(caught.value)
+    assert "3 findings" in str(caught.value)
+    for name in names.split("\n")[1:3]:
+        (tmp_path / "images" / name).write_bytes(b"x")
+    assert len(read_list(card, tmp_path, names, role="test")) == 3
 
 
 def test_unlabelled_list_keeps_its_order_and_spaces(card: TaskCard, tmp_path: Path) -> None:
