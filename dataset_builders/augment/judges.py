@@ -69,8 +69,9 @@ class StageOneJudge:
                 missing.add(f"{row.sample_id}: {'its prediction failed' if failed else 'no prediction'}")
         missing.raise_if_any(
             DataError,
-            f"{self._directories}: not every copy and its original in {dataset_dir} has a prediction; score all "
-            "training photos of this data set, as riskfuse out-of-fold does, and give --predictions every directory",
+            f"{self._directories}: not every copy and its original in {dataset_dir} has a prediction; score all its "
+            f"training photos with `riskfuse out-of-fold … --predict-data {dataset_dir}`, and give --predictions every "
+            "directory",
         )
         apart = Findings()
         for row in rows:

@@ -13,8 +13,8 @@ __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "score augmented copies against their originals and drop those whose label is no longer true"
 EXAMPLE = (
-    "riskfuse verify data/corridor_augmented --task recipes/tasks/corridor.yaml --by stage1 "
-    "--predictions predictions/out_of_fold/fold-* --contact-sheet verification.html"
+    "riskfuse verify data/corridor_vl_adas --task recipes/tasks/corridor.yaml --by stage1 "
+    "--predictions predictions/copies/fold-* --contact-sheet verification.html"
 )
 # Never drops a copy that is as probable as its original, see DropRule.
 DROP_BELOW = -1.5

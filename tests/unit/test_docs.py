@@ -44,6 +44,13 @@ def test_named_commands_exist(document):
         assert name in targets
 
 
+@pytest.mark.parametrize("document", [*DOCUMENTS, "recipes/augment/corridor.yaml"])
+def test_copies_are_verified_by_predictions_that_hold_them(document):
+    text = re.sub(r"\\\n#?", " ", (ROOT / document).read_text(encoding="utf-8"))
+    for dataset, place in re.findall(r"riskfuse verify (\S+) .*--predictions (\S+)/fold", text):
+        assert re.search(rf"riskfuse out-of-fold .*--predict-data {dataset} .*--out {place} ", text)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_to_headings_lead_somewhere(document):
     path = ROOT / document

@@ -309,7 +309,7 @@ def test_predictions_must_hold_every_copy_and_original_by_one_model(
     copy = next(row for row in rows if is_copy(row))
     for number, gone in enumerate((copy.sample_id, copy.parent)):
         some = write_predictions(tmp_path / f"some{number}", [row for row in rows if row.sample_id != gone], {})
-        with pytest.raises(DataError, match=rf"(?s)riskfuse out-of-fold.*1 finding.*{gone}: no prediction"):
+        with pytest.raises(DataError, match=rf"(?s)… --predict-data .*1 finding.*{gone}: no prediction"):
             verify_copies(dataset, card, StageOneJudge([some], card), DropRule(below=-1.5))
     apart = [
         write_predictions(tmp_path / "originals", [row for row in rows if not is_copy(row)], {}),
