@@ -24,12 +24,17 @@ __all__ = [
     "write_text",
 ]
 
+_LONG = 128  # bytes of a name; no file system that is in use takes fewer than 143
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there when the block ends well, remove it otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A file system that takes the name of the file must take this one too.
+    raw = os.fsencode(path.name)
+    name = path.name if len(raw) < _LONG else hashlib.sha256(raw).hexdigest()
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)

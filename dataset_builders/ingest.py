@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -106,8 +107,15 @@ def _ingest(job: _Job) -> IngestedPhoto:
         photo = decode_photo(raw, max_pixels=job.max_pixels)
     except PhotoError as error:
         return IngestedPhoto(sha256=sha256, size_bytes=len(raw), reason=str(error))
+    try:
+        image = _store(photo, job)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        reason = "name too long for the data set directory, there perhaps as .png; rename the photo"
+        return IngestedPhoto(sha256=sha256, size_bytes=len(raw), reason=reason)
     return IngestedPhoto(
-        image=_store(photo, job),
+        image=image,
         sha256=sha256,
         size_bytes=len(raw),
         width=photo.image.width,

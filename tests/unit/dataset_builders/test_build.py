@@ -153,6 +153,18 @@ def test_photo_problems_become_rows_and_no_name_is_lost(
     assert len(load(config, "test.json")) == 1
 
 
+def test_names_as_long_as_a_file_system_takes(make_config: Make, photos: Path, lists: tuple[Path, Path]) -> None:
+    longest, grown, unknown = "楼" * 83 + ".jpeg", "楼" * 84 + ".gi", "楼" * 86  # 254, 255 and 258 bytes
+    make_photo(50).save(photos / longest)
+    make_photo(51).convert("L").save(photos / grown, "GIF")  # becomes a .png
+    for name in (longest, grown, unknown):
+        append(lists[1], name)
+    config = make_config()
+    build_dataset(config)
+    assert (config.out / "images/test" / longest).is_file()
+    assert [reason[:10] for reason in quarantined(config).values()] == ["name too l", "unreadable"]
+
+
 def test_wrong_directory_is_an_error_not_a_wall_of_rows(make_config: Make, photos: Path) -> None:
     for path in photos.glob("x*"):
         path.unlink()
