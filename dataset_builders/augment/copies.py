@@ -109,7 +109,8 @@ def make_copies(jobs: Sequence[Job], dataset_dir: Path, config: AugmentConfig, c
 def _make_chunk(chunk: _Chunk) -> list[Copy]:
     part = chunk.dataset_dir / PARTS / f"{chunk.number:06d}.jsonl"
     if part.is_file():
-        return [Copy(**json.loads(line)) for line in part.read_text(encoding="utf-8").splitlines()]
+        # Not splitlines(): it also breaks at characters that may stand in a name, such as U+2028.
+        return [Copy(**json.loads(line)) for line in part.read_text(encoding="utf-8").split("\n") if line]
     copies = [copy for job in chunk.jobs for copy in _copies_of(job, chunk)]
     write_text(part, "".join(json.dumps(asdict(copy), ensure_ascii=False) + "\n" for copy in copies))
     return copies

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from dataset_builders.build import build_dataset
 from dataset_builders.build_config import BuildConfig
 from dataset_builders.dataset_dir import clear_dataset_dir
 from dataset_builders.errors import ConfigError, DataError
-from dataset_builders.files import file_sha256
+from dataset_builders.files import file_sha256, write_text
 from dataset_builders.manifest import read_manifest
+from dataset_builders.task_card import TaskCard
 
 STEPS = [
     {"transform": "HorizontalFlip", "p": 0.5},
@@ -115,6 +117,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     augment_dataset(config)
     assert files_of(config.out) == files_of(whole.out)
     assert all(path.stat().st_mtime_ns == time for path, time in untouched.items())
+
+
+def test_a_part_is_read_whatever_its_names_hold(make_policy: MakePolicy, card: TaskCard, tmp_path: Path) -> None:
+    copy = copies_module.Copy("train/a\u2028b.jpg~001", "images/augmented/a\u2028b.jpg~001.jpg", "0", 1, 2, 3, "{}")
+    part = tmp_path / "set" / copies_module.PARTS / "000000.jsonl"
+    write_text(part, json.dumps(asdict(copy), ensure_ascii=False) + "\n")
+    jobs = [copies_module.Job("train/a\u2028b.jpg", "hot", "images/a\u2028b.jpg", 1)]
+    assert list(copies_module.make_copies(jobs, tmp_path / "set", make_policy(), card)) == [copy]
 
 
 def test_a_killed_run_is_forgotten_when_the_directory_is_cleared(
