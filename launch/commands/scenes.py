@@ -19,8 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Render."""
+    from dataset_builders.errors import ConfigError
     from dataset_builders.scenes.board import load_scenes_config, make_boards
 
+    if args.workers < 1:
+        raise ConfigError(f"--workers must be at least 1, got {args.workers}")
     out = make_boards(
         load_scenes_config(args.config), args.workers, lambda line: print(line, file=sys.stderr, flush=True)
     )

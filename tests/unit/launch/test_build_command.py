@@ -1,4 +1,4 @@
-"""`riskfuse build` and `riskfuse specialist`: what people see, and the exit codes."""
+"""`riskfuse build`, `riskfuse specialist` and `riskfuse scenes`: what people see, and the exit codes."""
 
 from __future__ import annotations
 
@@ -96,3 +96,8 @@ def test_specialist_prints_counts(config: Path, tmp_path: Path, capsys: pytest.C
     found = json.loads(capsys.readouterr().out)
     assert list(found["stages"]) == list(card.stages[1:])
     assert found["stages"]["high_risk"]["train"]["rows"] == 30
+
+
+def test_scenes_need_a_process(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenes", "recipes/tiny/scenes.yaml", "--workers", "0"]) == 2
+    assert "--workers must be at least 1, got 0" in capsys.readouterr().err
