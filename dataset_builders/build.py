@@ -12,7 +12,7 @@ from typing import Any
 from dataset_builders.assemble import assemble_rows
 from dataset_builders.audit import audit_dataset
 from dataset_builders.build_config import BuildConfig
-from dataset_builders.dataset_dir import MARKER, clear_dataset_dir, is_complete, read_marker
+from dataset_builders.dataset_dir import MARKER, clear_dataset_dir, is_complete, photo_sizes, read_marker
 from dataset_builders.errors import ConfigError
 from dataset_builders.files import content_hash, file_sha256, write_json
 from dataset_builders.ingest import ingest_photos
@@ -80,6 +80,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
         "labels": list(card.label_ids),
         "config": config.content(),
         **summarize(rows, card),
+        "photos": photo_sizes(config.out),
         "files": {name: file_sha256(config.out / name) for name in files},
     }
     write_json(config.out / MARKER, marker)

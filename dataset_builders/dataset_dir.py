@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dataset_builders.errors import DataError
-from dataset_builders.files import file_sha256, write_text
+from dataset_builders.files import content_hash, file_sha256, write_text
 from dataset_builders.ingest import IMAGES
-from dataset_builders.manifest import MANIFEST_NAME, read_manifest
+from dataset_builders.manifest import MANIFEST_NAME
 from dataset_builders.task_card import TaskCard
 
-__all__ = ["FOLDS", "MARKER", "PARTS", "check_task", "clear_dataset_dir", "is_complete", "read_marker"]
+__all__ = ["FOLDS", "MARKER", "PARTS", "check_task", "clear_dataset_dir", "is_complete", "photo_sizes", "read_marker"]
 
 MARKER = "build.json"
 PARTS = ".augment_parts"  # sub-directory of what a killed `riskfuse augment` has finished
@@ -82,7 +82,7 @@ def check_task(dataset_dir: Path, marker: dict[str, Any], card: TaskCard) -> Non
 
 
 def is_complete(dataset_dir: Path, fingerprint: str) -> bool:
-    """True when a finished build of exactly these inputs is there and nobody changed or removed its files."""
+    """True when a finished build of exactly these inputs is there, no file changed, no photo gone or of other size."""
     if not (dataset_dir / MARKER).is_file():
         return False
     marker = read_marker(dataset_dir)
@@ -92,4 +92,13 @@ def is_complete(dataset_dir: Path, fingerprint: str) -> bool:
         path = dataset_dir / name
         if not path.is_file() or file_sha256(path) != sha256:
             return False
-    return all((dataset_dir / row.image).is_file() for row in read_manifest(dataset_dir) if row.usable)
+    sizes = photo_sizes(dataset_dir)
+    return marker.get("photos", sizes) == sizes  # markers of earlier builds have no such entry
+
+
+def photo_sizes(dataset_dir: Path) -> str:
+    """Hash of names and sizes of all photos below ``images/``, for ``build.json``; reading them would take too long."""
+    images = dataset_dir / IMAGES
+    # What a killed run has left half written is no photo.
+    files = [path for path in images.rglob("*") if path.is_file() and path.suffix != ".tmp"]
+    return content_hash(sorted([path.relative_to(images).as_posix(), path.stat().st_size] for path in files))

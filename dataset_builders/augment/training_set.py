@@ -10,7 +10,7 @@ from typing import Any
 
 from dataset_builders.audit import audit_dataset
 from dataset_builders.augment.copy_plan import balanced_repeats
-from dataset_builders.dataset_dir import MARKER
+from dataset_builders.dataset_dir import MARKER, photo_sizes
 from dataset_builders.files import file_sha256, write_json
 from dataset_builders.manifest import ManifestRow, write_manifest
 from dataset_builders.sharegpt import write_sharegpt
@@ -59,6 +59,7 @@ def write_training_set(
         if (total := sum(row.repeats for row in train if row.label == label_id))
     }
     files = [*marker["files"]]
-    marker = marker | summary | {"files": {name: file_sha256(dataset_dir / name) for name in files}}
+    hashes = {"photos": photo_sizes(dataset_dir), "files": {name: file_sha256(dataset_dir / name) for name in files}}
+    marker = marker | summary | hashes
     write_json(dataset_dir / MARKER, marker)
     return marker

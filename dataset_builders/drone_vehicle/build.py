@@ -7,15 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from dataset_builders.audit import audit_dataset
 from dataset_builders.build import BuildResult
-from dataset_builders.dataset_dir import MARKER, clear_dataset_dir, is_complete, read_marker
+from dataset_builders.dataset_dir import MARKER, clear_dataset_dir, is_complete, photo_sizes, read_marker
 from dataset_builders.drone_vehicle.annotation import vehicle_of
 from dataset_builders.drone_vehicle.config import DroneVehicleConfig
 from dataset_builders.drone_vehicle.counts import VEHICLES
-from dataset_builders.drone_vehicle.emit import PAIRS_NAME, write_dataset
+from dataset_builders.drone_vehicle.emit import write_dataset
 from dataset_builders.drone_vehicle.pair import PairJob, process_pair, read_annotations
 from dataset_builders.drone_vehicle.rows import assemble_samples, count_objects
 from dataset_builders.drone_vehicle.tree import Pair, Tree, read_tree
@@ -46,7 +44,7 @@ def build_drone_vehicle(config: DroneVehicleConfig, card: TaskCard) -> BuildResu
     jobs = _parse(config, tree)
     hashes = _hash_files(tree.pairs, config.workers)
     fingerprint = _fingerprint(config, card, tree.pairs, hashes)
-    if is_complete(config.out, fingerprint) and _has_infrared(config.out):
+    if is_complete(config.out, fingerprint):
         return BuildResult(read_marker(config.out), fresh=False)
     clear_dataset_dir(config.out)
     results = map_in_processes(
@@ -69,6 +67,7 @@ def build_drone_vehicle(config: DroneVehicleConfig, card: TaskCard) -> BuildResu
         **summarize(rows, card),
         **count_objects(samples),
         "strays": tree.strays,
+        "photos": photo_sizes(config.out),
         "files": {name: file_sha256(config.out / name) for name in files},
     }
     write_json(config.out / MARKER, marker)
@@ -122,8 +121,3 @@ def _fingerprint(
             "pairs": [[pair.sample_id, sha256s] for pair, sha256s in zip(pairs, hashes, strict=True)],
         }
     )
-
-
-def _has_infrared(dataset_dir: Path) -> bool:
-    images = pq.read_table(dataset_dir / PAIRS_NAME, columns=["infrared_image"])["infrared_image"].to_pylist()
-    return all((dataset_dir / image).is_file() for image in images if image)

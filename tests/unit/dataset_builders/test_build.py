@@ -241,6 +241,11 @@ def test_second_build_does_nothing_until_something_changes(
     assert not (config.out / "second_train.json").exists()
     (config.out / "images/train/t01.jpg").unlink()
     assert build_dataset(config).fresh
+    photo = config.out / "images/train/t01.jpg"
+    photo.unlink()  # a link: the photo itself stays
+    photo.write_bytes(b"")
+    assert build_dataset(config).fresh
+    assert photo.stat().st_size
     (config.out / "val.json").write_text("[]", encoding="utf-8")
     assert build_dataset(config).fresh
     lists[1].write_text("x4.png\n", encoding="utf-8")
