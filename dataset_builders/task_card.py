@@ -148,6 +148,13 @@ class TaskCard(FrozenModel):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"label {kind} used twice: {', '.join(twice)}; give each label its own")
+        for label in self.labels:
+            for other in self.labels:
+                if other is not label and other.id in (label.text, *label.aliases):
+                    raise ValueError(
+                        f"label {label.id} has {other.id!r} as text or alias, which is the id of label {other.id}, so "
+                        "a list could mean either; change one of them"
+                    )
         signed = [i for label_ids in self.harmless_signs.values() for i in label_ids]
         targets = [i for specialist in self.specialists for i in specialist.targets]
         unknown = [i for i in (*targets, self.fallback, *signed) if i not in ids]

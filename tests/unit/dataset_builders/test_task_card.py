@@ -57,6 +57,14 @@ def test_mistakes_are_named(tmp_path: Path, specialists: list[dict[str, Any]], w
         load_task_card(path)
 
 
+@pytest.mark.parametrize("change", [{"text": "warm"}, {"aliases": ["2", "warm"]}])
+def test_a_spelling_that_is_another_labels_id_is_refused(change: dict[str, Any]) -> None:
+    hot, *others = CARD["ladder"]
+    TaskCard.model_validate(CARD | {"ladder": [hot | {"text": "hot"}, *others]})  # its own id
+    with pytest.raises(ValueError, match="label hot has 'warm' as text or alias, which is the id of label warm"):
+        TaskCard.model_validate(CARD | {"ladder": [hot | change, *others]})
+
+
 def test_a_card_of_one_specialist_is_told_how_to_write_it_now(tmp_path: Path) -> None:
     old = {key: value for key, value in CARD.items() if key != "specialists"} | {"specialist": SECOND}
     path = tmp_path / "card.yaml"
