@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from launch.recipe import load_recipe
-from launch.train.config import TrainConfig
+from launch.train.config import LOOPBACK, TrainConfig
 from launch.training import has_gpu, training_environment
 
 __all__ = ["plain_command", "resolved_recipe", "torchrun_command", "torchrun_environment"]
@@ -41,11 +41,13 @@ def processes_here(config: TrainConfig) -> int | None:
 def torchrun_command(config: TrainConfig) -> list[str]:
     """The command line that this machine runs.
 
-    All machines meet at machine 0 (torchrun's rendezvous ``c10d``). When a process is lost, torchrun ends the others
-    on all machines and starts every one again, up to ``restarts`` times: each then goes on from the last checkpoint.
+    One machine alone opens no port to others. Several meet at machine 0 (torchrun's rendezvous ``c10d``): when a
+    process is lost, torchrun ends the others on all machines and starts every one again, up to ``restarts`` times. Each
+    then goes on from the last checkpoint.
     """
     processes = processes_here(config)
     several = config.nodes > 1
+    alone = ("--rdzv-backend", LOOPBACK, "--rdzv-endpoint", "127.0.0.1")
     meeting = ["--rdzv-backend", "c10d", "--rdzv-id", config.run_id, "--rdzv-endpoint", config.endpoint]
     # Said, and not guessed from the machine's name, which need not be that of the network between them.
     meeting += ["--rdzv-conf", f"is_host={int(config.node_rank == 0)}"]
@@ -56,7 +58,7 @@ def torchrun_command(config: TrainConfig) -> list[str]:
         *("-m", "launch.train.torchrun"),
         *("--nnodes", str(config.nodes)),
         *("--nproc-per-node", "gpu" if processes is None else str(processes)),
-        *((*meeting, "--node-rank", str(config.node_rank)) if several else ("--standalone",)),
+        *((*meeting, "--node-rank", str(config.node_rank)) if several else alone),
         *("--max-restarts", str(config.restarts if several else 0)),
         *("-m", "launch.train.worker"),
         str(config.recipe),
@@ -82,8 +84,11 @@ def torchrun_environment(config: TrainConfig) -> dict[str, str]:
         # torchrun keeps one store over all restarts, in which the addresses of the last start still stand: a process
         # that comes first would read them and fail at a port where nobody listens any more. A store a start has none.
         environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    if config.interface is not None:
-        environment |= {"GLOO_SOCKET_IFNAME": config.interface, "NCCL_SOCKET_IFNAME": config.interface}
+    interface = config.interface
+    if interface is None and config.nodes == 1:  # the libraries' own choice may be a network that others reach
+        interface = "lo0" if sys.platform == "darwin" else "lo"
+    if interface is not None:
+        environment |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
     return environment
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = ["TrainConfig"]
 
 DEFAULT_PORT = 29400
+LOOPBACK = "loopback"  # torchrun's name of our rendezvous for one machine
 
 
 class TrainConfig(BaseModel):
@@ -23,7 +24,8 @@ class TrainConfig(BaseModel):
         node_rank: This one among them, from 0.
         master: ``host:port`` of machine 0, where all machines meet; only several machines need it.
         interface: Network interface for the processes' own traffic (``GLOO_SOCKET_IFNAME``, ``NCCL_SOCKET_IFNAME``);
-            None leaves the choice to the libraries, which go by the host's name.
+            None is the loopback one where one machine trains, and else leaves the choice to the libraries, which go
+            by the host's name.
         restarts: How often the run may be started again after a process or a machine was lost.
         run_id: Name under which the machines meet; the same on all.
         check: Run ``riskfuse check`` first.

@@ -30,10 +30,12 @@ def dry(capsys, recipe, *words):
 
 def test_one_machine(recipe, capsys):
     ours, plain = dry(capsys, recipe, "max_steps=3", "--processes", "2")
-    assert ours[:7] == ["-m", "launch.train.torchrun", "--nnodes", "1", "--nproc-per-node", "2", "--standalone"]
+    assert ours[:6] == ["-m", "launch.train.torchrun", "--nnodes", "1", "--nproc-per-node", "2"]
+    assert ours[6:10] == ["--rdzv-backend", "loopback", "--rdzv-endpoint", "127.0.0.1"]
     assert ours[-4:] == ["-m", "launch.train.worker", str(recipe), "max_steps=3"]
     assert plain[-4:] == ["llamafactory-cli", "train", str(recipe), "max_steps=3"]
     assert {"FORCE_TORCHRUN=1", "NPROC_PER_NODE=2", "DS_ACCELERATOR=cpu"} <= set(plain)
+    assert {"GLOO_SOCKET_IFNAME=lo", "NCCL_SOCKET_IFNAME=lo"} <= set(plain)
 
 
 def test_several_machines_meet_at_machine_0_and_restart_together(recipe, capsys):
