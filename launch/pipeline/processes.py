@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
 from launch.pipeline.step import Command
 
-__all__ = ["TAG", "end_tagged", "log_tail", "run_logged"]
+__all__ = ["TAG", "end_tagged", "ended_by_signals", "log_tail", "run_logged"]
 
 TAG = "RISKFUSE_RUN"
 _POLL_S = 0.2
@@ -80,6 +82,24 @@ def end_tagged(tag: str, patience_s: float = 10.0) -> int:
         _signal(process.kill)
     psutil.wait_procs(found, timeout=patience_s)
     return count
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let a polite kill and a terminal that is gone end the block as Ctrl-C does, so that it ends its children too."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    for number in heard:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 def _signal(send: Callable[[], None]) -> None:

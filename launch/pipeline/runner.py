@@ -5,20 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from dataset_builders.errors import ConfigError, FingerprintMismatch, StepError
 from dataset_builders.files import content_hash
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.console import StepConsole, format_seconds
 from launch.pipeline.plan import plan_steps, write_recipes
-from launch.pipeline.processes import end_tagged, log_tail, run_logged
+from launch.pipeline.processes import end_tagged, ended_by_signals, log_tail, run_logged
 from launch.pipeline.record import write_record
 from launch.pipeline.step import ASKED_AGAIN, Marker, Step, digest, read_marker, step_inputs, write_marker
 from launch.pipeline.summary import write_summary
@@ -89,7 +87,7 @@ def run_steps(
         return False
     runs.mkdir(parents=True, exist_ok=True)
     tag = str(runs.resolve())
-    with _alone(runs), _ended_by_sigterm():
+    with _alone(runs), ended_by_signals():
         if stray := end_tagged(tag):
             print(f"{stray} processes of an interrupted run were still there; ended")
         started = time.monotonic()
@@ -264,17 +262,3 @@ def _alone(directory: Path) -> Iterator[None]:
                 f"another riskfuse run works in {directory}; wait for it, end it, or give this pipeline another name"
             ) from None
         yield
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let a polite kill end the children too, as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

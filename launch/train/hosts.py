@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from launch.pipeline.processes import ended_by_signals
+
 __all__ = ["SSH", "host_commands", "run_on_hosts"]
 
 # A terminal of its own on the other side: when ssh ends, the training there is ended too.
@@ -36,6 +38,7 @@ def host_commands(hosts: Sequence[str], words: Sequence[str], *, port: int, ssh:
     return commands
 
 
+@ended_by_signals()
 def run_on_hosts(hosts: Sequence[str], commands: Sequence[Sequence[str]], say: Callable[[str], None]) -> int:
     """Run all parts side by side; every line that a host prints gets its name in front.
 
@@ -44,10 +47,7 @@ def run_on_hosts(hosts: Sequence[str], commands: Sequence[Sequence[str]], say: C
     Returns:
         0, or the first exit status that was not.
     """
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for command in commands
-    ]
+    processes: list[subprocess.Popen[str]] = []
     failed: list[int] = []
 
     def follow(host: str, process: subprocess.Popen[str], output: IO[str]) -> None:
@@ -60,17 +60,23 @@ def run_on_hosts(hosts: Sequence[str], commands: Sequence[Sequence[str]], say: C
                 other.terminate()
 
     threads = []
-    for host, process in zip(hosts, processes, strict=True):
-        assert process.stdout is not None
-        threads.append(threading.Thread(target=follow, args=(host, process, process.stdout)))
-        threads[-1].start()
     try:
+        for command in commands:
+            processes.append(
+                subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                )
+            )
+        for host, process in zip(hosts, processes, strict=True):
+            assert process.stdout is not None
+            threads.append(threading.Thread(target=follow, args=(host, process, process.stdout)))
+            threads[-1].start()
         for thread in threads:
             thread.join()
     except KeyboardInterrupt:
         for process in processes:
             process.terminate()
-        for thread in threads:
-            thread.join()
+        for process in processes:  # and not the threads: Python takes one whose join was interrupted for ended
+            process.wait()
         raise
     return failed[0] if failed else 0

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import yaml
 
 from dataset_builders.errors import ConfigError
 from launch.build_locks import remove_stale_build_locks
-from launch.pipeline.processes import TAG, end_tagged
+from launch.pipeline.processes import TAG, end_tagged, ended_by_signals
 from launch.train.command import resolved_recipe, torchrun_command, torchrun_environment
 from launch.train.config import TrainConfig
 from launch.training import TrainingState, last_step, training_state
@@ -29,6 +27,7 @@ PAUSE_S = 5.0
 _WATCH_S = 30.0
 
 
+@ended_by_signals()
 def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
     """Train to the end, on this machine's part of the run.
 
@@ -95,33 +94,15 @@ def check_training(recipe: dict[str, Any], path: Path) -> None:
 def _run(command: list[str], environment: dict[str, str], tag: str) -> int:
     process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
     try:
-        with _passed_on(process):
-            while True:
-                try:
-                    return process.wait(timeout=_WATCH_S)
-                except subprocess.TimeoutExpired:
-                    for lock in remove_stale_build_locks():
-                        print(f"removed {lock}, left by a killed process", file=sys.stderr)
-    finally:
-        end_tagged(tag)
-
-
-@contextlib.contextmanager
-def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to torchrun, which ends its processes in order; a second one does not wait."""
-    came: list[int] = []
-
-    def end(number: int, _frame: object) -> None:
-        came.append(number)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
+        while True:
+            try:
+                return process.wait(timeout=_WATCH_S)
+            except subprocess.TimeoutExpired:
+                for lock in remove_stale_build_locks():
+                    print(f"removed {lock}, left by a killed process", file=sys.stderr)
     except KeyboardInterrupt:
-        process.send_signal(came[0] if came else signal.SIGINT)
+        process.terminate()  # torchrun ends its processes in order; a second Ctrl-C does not wait
         process.wait()
         raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        end_tagged(tag)
