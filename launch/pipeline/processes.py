@@ -8,6 +8,7 @@ environment, which its children inherit, and is found by that.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -18,9 +19,10 @@ from types import FrameType
 
 import psutil
 
+from dataset_builders.errors import StepError
 from launch.pipeline.step import Command
 
-__all__ = ["TAG", "end_tagged", "ended_by_signals", "log_tail", "run_logged"]
+__all__ = ["TAG", "alone", "end_tagged", "ended_by_signals", "log_tail", "run_logged"]
 
 TAG = "RISKFUSE_RUN"
 _POLL_S = 0.2
@@ -82,6 +84,23 @@ def end_tagged(tag: str, patience_s: float = 10.0) -> int:
         _signal(process.kill)
     psutil.wait_procs(found, timeout=patience_s)
     return count
+
+
+@contextlib.contextmanager
+def alone(lock: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file within the block; the kernel releases it when the process ends in whatever way.
+
+    Raises:
+        StepError: Another process holds it; the message is ``refusal``.
+    """
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StepError(refusal) from None
+        except OSError:
+            pass  # a file system without locks, as some that machines share: rather no guard than no work
+        yield
 
 
 @contextlib.contextmanager

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from dataset_builders.files import content_hash
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.console import StepConsole, format_seconds
 from launch.pipeline.plan import plan_steps, write_recipes
-from launch.pipeline.processes import end_tagged, ended_by_signals, log_tail, run_logged
+from launch.pipeline.processes import alone, end_tagged, ended_by_signals, log_tail, run_logged
 from launch.pipeline.record import write_record
 from launch.pipeline.step import ASKED_AGAIN, Marker, Step, digest, read_marker, step_inputs, write_marker
 from launch.pipeline.summary import write_summary
@@ -87,7 +85,8 @@ def run_steps(
         return False
     runs.mkdir(parents=True, exist_ok=True)
     tag = str(runs.resolve())
-    with _alone(runs), ended_by_signals():
+    refusal = f"another riskfuse run works in {runs}; wait for it, end it, or give this pipeline another name"
+    with alone(runs / "lock", refusal), ended_by_signals():
         if stray := end_tagged(tag):
             print(f"{stray} processes of an interrupted run were still there; ended")
         started = time.monotonic()
@@ -249,16 +248,3 @@ def _describe(steps: list[Step], runs: Path, begin: int, end: int, redo: bool) -
         if chosen:
             for command in step.make_commands():
                 print(f"  {command.shown}")
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the run directory's lock; the kernel releases it when the process ends in whatever way."""
-    with (directory / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StepError(
-                f"another riskfuse run works in {directory}; wait for it, end it, or give this pipeline another name"
-            ) from None
-        yield

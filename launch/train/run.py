@@ -16,7 +16,7 @@ import yaml
 
 from dataset_builders.errors import ConfigError
 from launch.build_locks import remove_stale_build_locks
-from launch.pipeline.processes import TAG, end_tagged, ended_by_signals
+from launch.pipeline.processes import TAG, alone, end_tagged, ended_by_signals
 from launch.train.command import resolved_recipe, torchrun_command, torchrun_environment
 from launch.train.config import TrainConfig
 from launch.training import TrainingState, last_step, training_state
@@ -43,6 +43,7 @@ def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
 
     Raises:
         ConfigError: ``riskfuse check`` found errors.
+        StepError: Another ``riskfuse train`` works on the directory.
     """
     recipe = resolved_recipe(config)
     output_dir = Path(str(recipe["output_dir"]))
@@ -52,6 +53,15 @@ def run_training(config: TrainConfig, say: Callable[[str], None]) -> int:
     environment = torchrun_environment(config)
     if config.check:
         check_training(recipe, config.recipe)
+    resolved = output_dir.resolve()
+    resolved.parent.mkdir(parents=True, exist_ok=True)
+    refusal = f"another riskfuse train works on {output_dir}; wait for it, end it, or name another output_dir"
+    with alone(resolved.with_name(f".{resolved.name}.train{config.node_rank}.lock"), refusal):
+        return _train(config, output_dir, environment, say)
+
+
+def _train(config: TrainConfig, output_dir: Path, environment: dict[str, str], say: Callable[[str], None]) -> int:
+    """Under the lock, since what carries the tag is then what a killed run left, and no run that works."""
     command = torchrun_command(config)
     tag = f"train {output_dir.resolve()} {config.node_rank}"
     if left := end_tagged(tag):

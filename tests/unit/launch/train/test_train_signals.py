@@ -1,5 +1,7 @@
-"""However a training is told to end, and also when its terminal is gone, nothing goes on behind its back."""
+"""What ends a training ends all of it, also a terminal that is gone; a second start does not."""
 
+import errno
+import fcntl
 import functools
 import os
 import signal
@@ -11,7 +13,7 @@ import pytest
 import yaml
 from train_data import wait_until
 
-from launch.pipeline.processes import ended_by_signals
+from launch.pipeline.processes import alone, ended_by_signals
 
 CHILD = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(600)"
 TRAIN = f"""
@@ -48,16 +50,49 @@ def children(begun, process, count):
     return [psutil.Process(int(path.name)) for path in begun.iterdir()]
 
 
-def test_a_terminal_that_is_gone_ends_torchrun_too(begun, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump({"output_dir": str(tmp_path / "saves"), "model_name_or_path": str(tmp_path)}))
+def works(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # which nobody has asked for its status
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"output_dir": str(tmp_path / "saves"), "model_name_or_path": str(tmp_path)}))
+    return path
+
+
+def test_a_second_start_leaves_the_first_alone(begun, recipe, capfd):
+    first = start(TRAIN, begun, recipe)
+    (torchrun,) = children(begun, first, 1)
+    assert start(TRAIN, begun, recipe).wait(timeout=60) == 2
+    assert "another riskfuse train works on" in capfd.readouterr().err
+    assert works(torchrun)
+    first.kill()  # which leaves torchrun at work
+    first.wait()
+    third = start(TRAIN, begun, recipe)
+    wait_until(lambda: len(list(begun.iterdir())) == 2, third)
+    third.terminate()
+    assert third.wait(timeout=60) == 130
+    assert not works(torchrun)
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with alone(tmp_path / "lock", "never said"):
+        pass
+
+
+def test_a_terminal_that_is_gone_ends_torchrun_too(begun, recipe):
     ours, theirs = os.openpty()
     process = start(TRAIN, begun, recipe, begin=functools.partial(os.login_tty, theirs))
     os.close(theirs)
     (torchrun,) = children(begun, process, 1)
     os.close(ours)
     process.wait(timeout=60)
-    assert not torchrun.is_running()
+    assert not works(torchrun)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -66,7 +101,7 @@ def test_what_ends_the_driver_ends_all_hosts(begun, number):
     hosts = children(begun, process, 2)
     process.send_signal(number)
     process.wait(timeout=60)
-    assert not any(host.is_running() for host in hosts)
+    assert not any(works(host) for host in hosts)
 
 
 def test_nohup_stays_nohup():
