@@ -68,17 +68,26 @@ def _train(config: TrainConfig, output_dir: Path, environment: dict[str, str], s
         say(f"ended {left} processes that an earlier, killed run left at work on {output_dir}")
     for started in range(config.restarts + 1):
         say(f"$ {shlex.join(command)}")
-        before = last_step(output_dir)
+        before = _traces(output_dir)
         status = _run(command, environment | {TAG: tag}, tag)
         if status == 0 or started == config.restarts:
             return status
         step = last_step(output_dir)
-        if config.nodes == 1 and (step or 0) <= (before or 0):
+        if config.nodes == 1 and not _traces(output_dir) - before:
             say(f"lost with status {status} before it made a step; not started again, since it would fail again")
             return status
         say(f"lost with status {status} at step {step}; start {started + 2} of {config.restarts + 1}")
         time.sleep(PAUSE_S)
     raise AssertionError("the last start returns")
+
+
+def _traces(output_dir: Path) -> set[tuple[str, int]]:
+    """What steps leave behind, with the time of its last change: the log and checkpoints.
+
+    Step numbers tell nothing: a start counts from its checkpoint, and may be lost before it is where the last one was.
+    """
+    found = (*output_dir.glob("trainer_log.jsonl"), *output_dir.glob("checkpoint-*/trainer_state.json"))
+    return {(str(path), path.stat().st_mtime_ns) for path in found}
 
 
 def check_training(recipe: dict[str, Any], path: Path) -> None:

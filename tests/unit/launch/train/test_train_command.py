@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from launch.cli import main
+from launch.train import run
 from launch.train.hosts import host_commands, run_on_hosts
 from launch.training import has_gpu, last_step
 
@@ -80,6 +81,31 @@ def test_a_finished_run_is_left_alone(recipe, tmp_path, capsys):
     (tmp_path / "saves" / "trainer_state.json").write_text('{"global_step": 4, "max_steps": 4}')
     assert main(["train", str(recipe)]) == 0
     assert "nothing to do" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("steps", "status", "starts"),
+    [
+        ([(0, 70), (50, 65), (50, 100)], 0, 3),  # the second is lost before it is where the first one was
+        ([(0, 70), (50, 50), (50, 100)], 1, 2),
+        ([(0, 0)], 1, 1),
+    ],
+)
+def test_a_lost_run_is_started_again_when_it_made_a_step(recipe, tmp_path, monkeypatch, steps, status, starts):
+    monkeypatch.setattr(run, "PAUSE_S", 0)
+    (tmp_path / "saves").mkdir()
+    to_come = iter(steps)
+
+    def train(*_):
+        first, last = next(to_come)
+        for step in range(first + 5, last + 1, 5):
+            with (tmp_path / "saves" / "trainer_log.jsonl").open("a") as log:
+                log.write(f'{{"current_steps": {step}}}\n')
+        return int(last < 100)
+
+    monkeypatch.setattr(run, "_run", train)
+    assert main(["train", str(recipe), "--no-check"]) == status
+    assert len(steps) - len(list(to_come)) == starts
 
 
 def test_hosts_get_their_rank_and_the_first_is_machine_0(recipe, capsys):
