@@ -1,6 +1,6 @@
 """Pre-trains the tiny base: ``python -m launch.tiny_base --out models/tiny-qwen2_5-vl``.
 
-About an hour on two cores: renders scenes that no board uses, trains the vision tower on what each patch
+About two hours on two cores: renders scenes that no board uses, trains the vision tower on what each patch
 shows, then the language model on questions about the photo.
 """
 
@@ -20,8 +20,8 @@ def main() -> None:
     """Run the steps in order; rendered scenes and the trained tower are kept in the work directory and reused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint directory to write")
-    parser.add_argument("--work", type=Path, default=Path("data/pretrain"), help="rendered scenes, about 7 GB")
-    parser.add_argument("--scenes", type=int, default=24_000)
+    parser.add_argument("--work", type=Path, default=Path("data/pretrain"), help="rendered scenes, about 10 GB")
+    parser.add_argument("--scenes", type=int, default=36_000)
     parser.add_argument("--cards", type=Path, nargs="+", default=sorted(Path("recipes/tasks").glob("*.yaml")))
     args = parser.parse_args()
 

@@ -5,6 +5,7 @@ It learns to look, to name things and to answer with a word that it is offered. 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.random import Generator
 from dataset_builders.scenes.compose import KINDS
 from dataset_builders.task_card import TaskCard
 from launch.tiny_base.parallel import PROCESSES, average_gradients, part_of, train_in_parallel
-from launch.tiny_base.scenes import load_scenes
+from launch.tiny_base.scenes import SIZES, load_scenes
 from launch.tiny_base.vision import HELD_OUT, patchify
 
 if TYPE_CHECKING:
@@ -35,11 +36,9 @@ YES, NO = "有", "无"
 PLACE_NAMES = {"corridor": "楼道", "street": "街道", "room": "房间"}
 WORDS = ("一", "二", "三", "四", "五", "甲", "乙", "丙", "丁", "好", "坏", "大", "小", "yes", "no", "A", "B", "C", "D")
 PLAIN_SYSTEM = "You are a helpful assistant."
-BATCH, STEPS, PEAK_RATE = 48, 2000, 2e-3
+BATCH, STEPS, PEAK_RATE = 48, 5000, 2e-3
 QUESTIONS = 6  # about one photo, in one conversation: its tokens are the dear part
 LONG_PROMPTS = 0.25  # share of steps whose conversations begin with a task's long rules
-SIDE = 168
-TOKENS = (SIDE // 28) ** 2
 
 
 def _prompts(cards: Sequence[TaskCard]) -> list[str]:
@@ -92,31 +91,39 @@ def tokenizer_texts(cards: Sequence[TaskCard]) -> list[str]:
     return texts * 4
 
 
-def _features(model: Qwen2_5_VLForConditionalGeneration, photos: np.ndarray, rank: int) -> torch.Tensor:
-    """Merged visual tokens of all photos, float32 of shape (N, 36, 128); each process computes its part."""
+def _features(model: Qwen2_5_VLForConditionalGeneration, photos_NHWC: np.ndarray, rank: int) -> torch.Tensor:
+    """Merged visual tokens of all photos, float32 of shape (N, (H / 28) ** 2, 128); each process computes its part."""
     import torch
     from torch import distributed
 
-    features = torch.zeros(len(photos), TOKENS, 128)
-    part = part_of(len(photos), rank)
+    patches = photos_NHWC.shape[1] // 14  # a side
+    features = torch.zeros(len(photos_NHWC), patches**2 // 4, 128)
+    part = part_of(len(photos_NHWC), rank)
     with torch.inference_mode():
         for start in range(part.start, part.stop, 50):
             stop = min(start + 50, part.stop)
-            photo = torch.from_numpy(photos[start:stop]).float() / 255
-            merged = model.model.visual(patchify(photo), torch.tensor([[1, SIDE // 14, SIDE // 14]] * len(photo)))
+            photo = torch.from_numpy(photos_NHWC[start:stop]).float() / 255
+            merged = model.model.visual(patchify(photo), torch.tensor([[1, patches, patches]] * len(photo)))
             merged = merged.pooler_output
             merged = torch.cat(list(merged)) if isinstance(merged, (tuple, list)) else merged
-            features[start:stop] = merged.view(len(photo), TOKENS, -1)
+            features[start:stop] = merged.view(len(photo), patches**2 // 4, -1)
     distributed.all_reduce(features)
     return features
 
 
 def encode_conversation(
-    tokenizer: PreTrainedTokenizerBase, system: str, turns: Sequence[tuple[str, str]]
+    tokenizer: PreTrainedTokenizerBase, system: str, turns: Sequence[tuple[str, str]], tokens: int
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a conversation as the ``qwen2_vl`` template writes it, and its labels (-100 outside the answers)."""
+    """Token ids of a conversation as the ``qwen2_vl`` template writes it, and its labels (-100 outside the answers).
+
+    Args:
+        tokenizer: Has Qwen's special tokens.
+        system: System prompt.
+        turns: Questions with their answers; the photo stands before the first one.
+        tokens: How many visual tokens the photo takes.
+    """
     before = f"<|im_start|>system\n{system}<|im_end|>\n"
-    photo = f"<|vision_start|>{'<|image_pad|>' * TOKENS}<|vision_end|>"
+    photo = f"<|vision_start|>{'<|image_pad|>' * tokens}<|vision_end|>"
     ids: list[int] = []
     labels: list[int] = []
     for question, answer in turns:
@@ -163,7 +170,7 @@ def _train(
     import torch
 
     photos, _, rows = load_scenes(directory)
-    features = _features(model, photos[SIDE], rank)
+    features = [_features(model, photos[side], rank) for side in SIZES]
     prompts, words = _prompts(cards), _words(cards)
     rng = np.random.default_rng([seed, 1, rank])
     weights = list(model.model.language_model.parameters())
@@ -176,7 +183,7 @@ def _train(
         # One system prompt a step: lengths are alike, and little is padding.
         system = prompts[int(rng.integers(1, len(prompts)))] if rng.random() < LONG_PROMPTS else prompts[0]
         talks = [(system, [_question(rng, rows[int(i)], words) for _ in range(QUESTIONS)]) for i in take]
-        loss, hits = _step(model, tokenizer, features[torch.from_numpy(take)], talks)
+        loss, hits = _step(model, tokenizer, features[step % len(SIZES)][torch.from_numpy(take)], talks)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(weights)
@@ -187,7 +194,8 @@ def _train(
             took = time.monotonic() - started
             say(f"language {step + 1}/{STEPS} loss {loss.item():.3f} tokens right {right:.3f} {took:.0f} s")
     if rank == 0:
-        say(_report(model, tokenizer, features[-HELD_OUT:], rows[-HELD_OUT:]))
+        for side, of_side in zip(SIZES, features, strict=True):
+            say(f"{side} pixels: " + _report(model, tokenizer, of_side[-HELD_OUT:], rows[-HELD_OUT:]))
 
 
 def _report(
@@ -238,14 +246,16 @@ def _logits(
     """Logits (M, V) of the M answer tokens of all conversations, in their order, and those tokens (M,)."""
     import torch
 
-    pairs = [encode_conversation(tokenizer, *talk) for talk in talks]
+    tokens = features_BTC.shape[1]
+    pairs = [encode_conversation(tokenizer, *talk, tokens) for talk in talks]
     longest = max(len(ids) for ids, _ in pairs)
     pad = tokenizer.pad_token_id
     ids = torch.tensor([i + [pad] * (longest - len(i)) for i, _ in pairs])
     labels = torch.tensor([y + [-100] * (longest - len(y)) for _, y in pairs])
     mask = torch.tensor([[1] * len(i) + [0] * (longest - len(i)) for i, _ in pairs])
     is_image = ids == model.config.image_token_id
-    grid = torch.tensor([[1, SIDE // 14, SIDE // 14]] * len(pairs))
+    patches = 2 * math.isqrt(tokens)  # a side
+    grid = torch.tensor([[1, patches, patches]] * len(pairs))
     positions, _ = model.model.get_rope_index(ids, is_image.int(), image_grid_thw=grid, attention_mask=mask)
     embeds = model.get_input_embeddings()(ids).masked_scatter(is_image[..., None], features_BTC)
     hidden = model.model.language_model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions)[0]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dataset_builders.scenes.compose import KINDS, PLACES
 from launch.tiny_base.parallel import average_gradients, part_of, train_in_parallel
-from launch.tiny_base.scenes import PATCHES, load_scenes
+from launch.tiny_base.scenes import PATCHES, SIZES, load_scenes
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["HELD_OUT", "patchify", "pretrain_vision", "truth_of_tokens"]
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, as Qwen2-VL uses
-# (side in pixels, scenes a step, steps): small photos first, since most of what is to learn shows there too.
-PHASES = ((112, 64, 2000), (168, 48, 2500), (252, 24, 300))
+# (sides in pixels by turns, scenes a step, steps): small photos first, since most of what is to learn shows there too;
+# most steps at the specialists' size, where wires and batteries can be told, and some at stage 1's, so that it is kept.
+PHASES = (((112,), 64, 2000), ((168,), 48, 2500), ((252, 168, 252), 48, 3600))
 HELD_OUT = 1000  # the last scenes, for the report
 PEAK_RATE = 2e-3
 
@@ -70,22 +71,22 @@ def truth_of_tokens(truth_BGG: NDArray[np.uint32], cells: int, merge_order: bool
 
 
 def _batches(
-    directory: Path, side: int, size: int, steps: int, seed: int, part: slice
+    directory: Path, sides: tuple[int, ...], size: int, steps: int, seed: int, part: slice
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """One process's part of each batch: (uint8 photos, truth grids, place numbers), flipped at random."""
     import cv2
 
     photos, truth, rows = load_scenes(directory)
-    source = photos[252 if side == 252 else 168]
     places = np.array([PLACES.index(str(row["place"])) for row in rows])
-    rng = np.random.default_rng([seed, side])
+    rng = np.random.default_rng([seed, *sides])
     order = np.concatenate([rng.permutation(len(rows) - HELD_OUT) for _ in range(steps * size // len(rows) + 2)])
     for step in range(steps):
+        side = sides[step % len(sides)]
         take = order[step * size : (step + 1) * size]
         flip = rng.random(size)[part] < 0.5
         take = take[part]
-        rgb, grid = source[take], truth[take]
-        if side < 168:
+        rgb, grid = photos[max(side, min(photos))][take], truth[take]
+        if side < min(photos):
             rgb = np.stack([cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA) for photo in rgb])
         rgb = np.where(flip[:, None, None, None], rgb[:, :, ::-1], rgb)
         grid = np.where(flip[:, None, None], grid[:, :, ::-1], grid)
@@ -124,14 +125,14 @@ def _train(rank: int, visual: torch.nn.Module, directory: Path, seed: int, say: 
     optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
     total, done, started = sum(steps for _, _, steps in PHASES), 0, time.monotonic()
     positive = _positive_weights(directory)
-    for side, size, steps in PHASES:
-        for rgb, grid, places in _batches(directory, side, size, steps, seed, part_of(size, rank)):
+    for sides, size, steps in PHASES:
+        for rgb, grid, places in _batches(directory, sides, size, steps, seed, part_of(size, rank)):
             cosine = 0.5 + 0.5 * np.cos(np.pi * done / total)
             optimizer.param_groups[0]["lr"] = PEAK_RATE * min(1.0, (done + 1) / 100) * cosine + 1e-5
             photo = torch.from_numpy(rgb).float() / 255
             photo = (photo * torch.empty(len(photo), 1, 1, 1).uniform_(0.8, 1.2)).clamp(0, 1)
             logits = _token_logits(visual, heads, photo)
-            cells = side // 14
+            cells = photo.shape[1] // 14
             targets = [
                 _bits(truth_of_tokens(grid, n, merge), places) for n, merge in ((cells, True), (cells // 2, False))
             ]
@@ -147,9 +148,11 @@ def _train(rank: int, visual: torch.nn.Module, directory: Path, seed: int, say: 
             optimizer.step()
             done += 1
             if done % 50 == 0 and rank == 0:
-                say(f"vision {done}/{total} side {side} loss {loss.item():.4f} {time.monotonic() - started:.0f} s")
+                took = time.monotonic() - started
+                say(f"vision {done}/{total} side {photo.shape[1]} loss {loss.item():.4f} {took:.0f} s")
     if rank == 0:
-        say(_report(visual, heads, directory))
+        for side in SIZES:
+            say(_report(visual, heads, directory, side))
 
 
 def _heads() -> torch.nn.ModuleList:
@@ -185,8 +188,8 @@ def _token_logits(visual: torch.nn.Module, heads: torch.nn.ModuleList, photo: to
     return [heads[0](out.last_hidden_state).view(b, side * side, -1), heads[1](merged).view(b, side * side // 4, -1)]
 
 
-def _report(visual: torch.nn.Module, heads: torch.nn.ModuleList, directory: Path) -> str:
-    """Average precision a kind of "does any merged token show it?" on the held-out scenes at 168 pixels."""
+def _report(visual: torch.nn.Module, heads: torch.nn.ModuleList, directory: Path, side: int) -> str:
+    """Average precision a kind of "does any merged token show it?" on the held-out scenes at ``side`` pixels."""
     import torch
     from sklearn.metrics import average_precision_score
 
@@ -194,11 +197,11 @@ def _report(visual: torch.nn.Module, heads: torch.nn.ModuleList, directory: Path
     found = []
     with torch.inference_mode():
         for start in range(len(rows) - HELD_OUT, len(rows), 50):
-            photo = torch.from_numpy(photos[168][start : start + 50]).float() / 255
+            photo = torch.from_numpy(photos[side][start : start + 50]).float() / 255
             found.append(_token_logits(visual, heads, photo)[1][..., : len(KINDS)].amax(1).numpy())
     logits = np.concatenate(found)
     precision = []
     for k, kind in enumerate(KINDS):
         there = [kind in cast(list[str], row["visible"]) for row in rows[-HELD_OUT:]]
         precision.append(f"{kind} {average_precision_score(there, logits[:, k]):.2f}")
-    return "average precision on unseen scenes: " + ", ".join(precision)
+    return f"average precision on unseen scenes, {side} pixels: " + ", ".join(precision)

@@ -76,7 +76,7 @@ def test_conversations_are_written_as_the_chat_template_writes_them() -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
     turns = [("图里有什么？", "自行车、鞋"), ("图里有几样东西？", "2")]
-    ids, labels = encode_conversation(tokenizer, PLAIN_SYSTEM, turns)
+    ids, labels = encode_conversation(tokenizer, PLAIN_SYSTEM, turns, tokens=36)
     photo, first = {"type": "image"}, {"type": "text", "text": turns[0][0]}
     messages = [
         {"role": "system", "content": PLAIN_SYSTEM},
