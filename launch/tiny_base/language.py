@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 from dataset_builders.scenes.compose import KINDS
 from dataset_builders.task_card import TaskCard
-from launch.tiny_base.parallel import PROCESSES, average_gradients, part_of, train_in_parallel
+from launch.tiny_base.parallel import PROCESSES, Saved, average_gradients, part_of, train_in_parallel
 from launch.tiny_base.scenes import SIZES, load_scenes
 from launch.tiny_base.vision import HELD_OUT, patchify
 
@@ -36,7 +36,7 @@ YES, NO = "有", "无"
 PLACE_NAMES = {"corridor": "楼道", "street": "街道", "room": "房间"}
 WORDS = ("一", "二", "三", "四", "五", "甲", "乙", "丙", "丁", "好", "坏", "大", "小", "yes", "no", "A", "B", "C", "D")
 PLAIN_SYSTEM = "You are a helpful assistant."
-BATCH, STEPS, PEAK_RATE = 48, 5000, 2e-3
+BATCH, STEPS, PEAK_RATE = 48, 4000, 2e-3
 QUESTIONS = 6  # about one photo, in one conversation: its tokens are the dear part
 LONG_PROMPTS = 0.25  # share of steps whose conversations begin with a task's long rules
 
@@ -172,11 +172,12 @@ def _train(
     photos, _, rows = load_scenes(directory)
     features = [_features(model, photos[side], rank) for side in SIZES]
     prompts, words = _prompts(cards), _words(cards)
-    rng = np.random.default_rng([seed, 1, rank])
     weights = list(model.model.language_model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
+    saved = Saved(directory / "language.pt", [model.model.language_model], optimizer)
     started, right = time.monotonic(), 0.0
-    for step in range(STEPS):
+    for step in range(saved.done, STEPS):
+        rng = np.random.default_rng([seed, 1, rank, step])
         rate = PEAK_RATE * min(1, (step + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * step / STEPS)) + 1e-5
         optimizer.param_groups[0]["lr"] = rate
         take = rng.integers(len(rows) - HELD_OUT, size=BATCH // PROCESSES)
@@ -190,6 +191,7 @@ def _train(
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         right = 0.98 * right + 0.02 * hits
+        saved.step(rank)
         if step % 50 == 49 and rank == 0:
             took = time.monotonic() - started
             say(f"language {step + 1}/{STEPS} loss {loss.item():.3f} tokens right {right:.3f} {took:.0f} s")

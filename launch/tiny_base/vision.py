@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_builders.scenes.compose import KINDS, PLACES
-from launch.tiny_base.parallel import average_gradients, part_of, train_in_parallel
+from launch.tiny_base.parallel import Saved, average_gradients, part_of, train_in_parallel
 from launch.tiny_base.scenes import PATCHES, SIZES, load_scenes
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["HELD_OUT", "patchify", "pretrain_vision", "truth_of_tokens"]
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, as Qwen2-VL uses
 # (sides in pixels by turns, scenes a step, steps): small photos first, since most of what is to learn shows there too;
 # most steps at the specialists' size, where wires and batteries can be told, and some at stage 1's, so that it is kept.
-PHASES = (((112,), 64, 2000), ((168,), 48, 2500), ((252, 168, 252), 48, 3600))
+PHASES = (((112,), 64, 2000), ((168,), 48, 2500), ((252, 168, 252), 48, 2400))
 HELD_OUT = 1000  # the last scenes, for the report
 PEAK_RATE = 2e-3
 
@@ -71,9 +71,12 @@ def truth_of_tokens(truth_BGG: NDArray[np.uint32], cells: int, merge_order: bool
 
 
 def _batches(
-    directory: Path, sides: tuple[int, ...], size: int, steps: int, seed: int, part: slice
+    directory: Path, sides: tuple[int, ...], size: int, steps: int, seed: int, part: slice, first: int
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
-    """One process's part of each batch: (uint8 photos, truth grids, place numbers), flipped at random."""
+    """One process's part of each batch from ``first`` on: (float32 photos, truth grids, place numbers).
+
+    Photos are within 0 to 1, flipped and made darker or brighter at random.
+    """
     import cv2
 
     photos, truth, rows = load_scenes(directory)
@@ -83,14 +86,17 @@ def _batches(
     for step in range(steps):
         side = sides[step % len(sides)]
         take = order[step * size : (step + 1) * size]
-        flip = rng.random(size)[part] < 0.5
+        flip, light = rng.random(size)[part] < 0.5, rng.uniform(0.8, 1.2, size)[part]
+        if step < first:
+            continue
         take = take[part]
         rgb, grid = photos[max(side, min(photos))][take], truth[take]
         if side < min(photos):
             rgb = np.stack([cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA) for photo in rgb])
         rgb = np.where(flip[:, None, None, None], rgb[:, :, ::-1], rgb)
         grid = np.where(flip[:, None, None], grid[:, :, ::-1], grid)
-        yield rgb, grid, places[take]
+        photo = rgb.astype(np.float32) * (light.astype(np.float32) / 255)[:, None, None, None]
+        yield np.minimum(photo, 1), grid, places[take]
 
 
 def _bits(sets: NDArray[np.uint32], places: NDArray[np.int64]) -> torch.Tensor:
@@ -123,14 +129,17 @@ def _train(rank: int, visual: torch.nn.Module, directory: Path, seed: int, say: 
     heads = _heads()
     weights = [*visual.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02, betas=(0.9, 0.98))
-    total, done, started = sum(steps for _, _, steps in PHASES), 0, time.monotonic()
+    saved = Saved(directory / "vision.pt", [visual, heads], optimizer)
+    total, begin, started = sum(steps for _, _, steps in PHASES), 0, time.monotonic()
     positive = _positive_weights(directory)
     for sides, size, steps in PHASES:
-        for rgb, grid, places in _batches(directory, sides, size, steps, seed, part_of(size, rank)):
+        first = max(0, saved.done - begin)
+        begin += steps
+        for rgb, grid, places in _batches(directory, sides, size, steps, seed, part_of(size, rank), first):
+            done = saved.done
             cosine = 0.5 + 0.5 * np.cos(np.pi * done / total)
             optimizer.param_groups[0]["lr"] = PEAK_RATE * min(1.0, (done + 1) / 100) * cosine + 1e-5
-            photo = torch.from_numpy(rgb).float() / 255
-            photo = (photo * torch.empty(len(photo), 1, 1, 1).uniform_(0.8, 1.2)).clamp(0, 1)
+            photo = torch.from_numpy(rgb)
             logits = _token_logits(visual, heads, photo)
             cells = photo.shape[1] // 14
             targets = [
@@ -146,10 +155,10 @@ def _train(rank: int, visual: torch.nn.Module, directory: Path, seed: int, say: 
             average_gradients(weights)
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
-            done += 1
-            if done % 50 == 0 and rank == 0:
+            saved.step(rank)
+            if saved.done % 50 == 0 and rank == 0:
                 took = time.monotonic() - started
-                say(f"vision {done}/{total} side {photo.shape[1]} loss {loss.item():.4f} {took:.0f} s")
+                say(f"vision {saved.done}/{total} side {photo.shape[1]} loss {loss.item():.4f} {took:.0f} s")
     if rank == 0:
         for side in SIZES:
             say(_report(visual, heads, directory, side))
