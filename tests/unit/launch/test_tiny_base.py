@@ -119,3 +119,27 @@ def test_no_board_uses_the_pre_training_stream() -> None:
     for path in files:
         boards = yaml.safe_load(path.read_text(encoding="utf-8"))["boards"]
         assert STREAM not in [board["stream"] for board in boards]
+
+
+def test_a_stopped_training_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from launch.tiny_base import parallel
+
+    monkeypatch.setattr(parallel, "SAVE_STEPS", 3)
+
+    def train(path: Path, stop: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(4, 1)
+        optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
+        saved = parallel.Saved(path, [layer], optimizer)
+        while saved.done < stop:
+            data = torch.from_numpy(np.random.default_rng(saved.done).normal(size=(8, 4))).float()
+            optimizer.zero_grad()
+            layer(data).pow(2).mean().backward()
+            optimizer.step()
+            saved.step(rank=0)
+        return layer.weight.detach()
+
+    train(tmp_path / "stopped.pt", 5)  # of these, two steps are lost
+    assert torch.equal(train(tmp_path / "stopped.pt", 10), train(tmp_path / "whole.pt", 10))
