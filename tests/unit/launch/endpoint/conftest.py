@@ -4,7 +4,7 @@ import pytest
 import yaml
 from model_server import TINY_MODEL, ModelServer, serve
 
-DIGITS = ("1", "2", "3", "4", "5")  # what the tiny base answers to the corridor's prompt before it is trained for it
+DIGITS = ("1", "2", "3", "4", "5")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,13 @@ from fusion.parity import measure_parity
 from launch.cli import main
 from launch.predict import PredictConfig, predict
 
+SAID = ("有", "无", "人", "花盆", "什么也没有")  # by the base, before it is trained for the prompt
+
+
+@pytest.fixture
+def settings(settings, write_card):
+    return settings | {"task": write_card(SAID)}
+
 
 @pytest.fixture
 def local(settings, tmp_path):
