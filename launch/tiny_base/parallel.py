@@ -34,7 +34,8 @@ class Saved:
     def __init__(self, path: Path, modules: list[torch.nn.Module], optimizer: torch.optim.Optimizer) -> None:
         import torch
 
-        self._path, self._parts, self.done = path, [*modules, optimizer], 0
+        parts: list[Any] = [*modules, optimizer]
+        self._path, self._parts, self.done = path, parts, 0
         if path.exists():
             saved = torch.load(path)
             self.done = saved["done"]
