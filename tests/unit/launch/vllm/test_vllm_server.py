@@ -57,9 +57,16 @@ def processes(tmp_path: Path) -> list[int]:
     return [int(word) for word in (tmp_path / "notes").read_text(encoding="utf-8").split()[:2]]
 
 
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def assert_gone(pids: list[int], within_s: float = 10.0) -> None:
     deadline = time.monotonic() + within_s
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+    while any(_lives(pid) for pid in pids):
         assert time.monotonic() < deadline, "the server outlived its owner"
         time.sleep(0.02)
 
