@@ -21,7 +21,7 @@ $(STAMP): requirements.lock uv.requirements pyproject.toml
 demo: env ## photos in, submission out, on a part of the board: about 10 minutes on 2 cores
 	$(BIN)/riskfuse run recipes/tiny/pipeline.yaml
 
-board: env ## the same on the whole board of 3,366 scenes: about two hours on 2 cores
+board: env ## the same on the whole board of 3,366 scenes: two to three hours on 2 cores
 	$(BIN)/riskfuse run recipes/tiny/board.yaml
 
 example-elpv: env ## the same on 2,624 real photos of solar cells: about an hour on 2 cores
