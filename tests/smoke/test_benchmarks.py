@@ -75,13 +75,19 @@ def test_every_benchmark_is_run():
 
 
 OWN_TESTS = {"augmentation.py", "missed_hazards.py", "predict_chaos.py", "predict_vs_vllm.py"}
-OWN_TESTS |= {"second_look.py", "stacking.py"}
+OWN_TESTS |= {"ray_scaling.py", "second_look.py", "stacking.py"}
 
 
 @pytest.mark.parametrize("name", sorted(set(SMALL) - OWN_TESTS))
 def test_last_line_is_one_json_object_with_ratios(name):
     result = run_benchmark(name, *SMALL[name])
     assert all(ratio > 0 for ratio in result.get("ratios", {}).values())
+
+
+@pytest.mark.long
+def test_ray_is_held_against_the_process_alone():
+    result = run_benchmark("ray_scaling.py", *SMALL["ray_scaling.py"])
+    assert all(ratio > 0 for ratio in result["ratios"].values())
 
 
 @pytest.mark.long
