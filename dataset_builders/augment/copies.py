@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from dataset_builders.task_card import TaskCard
 __all__ = ["COPIES", "Copy", "Job", "make_copies"]
 
 COPIES = "images/augmented"
+_LONGEST_NAME = 255  # bytes that common file systems take
 _LARGE_BUFFER = 24 << 20  # bytes; the most that moves glibc's threshold is 32 MiB
 CHUNK = 16  # photos a unit of work and of resume
 
@@ -184,5 +186,12 @@ def _generators(seed: int, sample_id: str) -> tuple[np.random.Generator, random.
 
 
 def _copy_name(image: str, number: int) -> str:
-    """``images/train/a/b.jpg`` becomes ``images/augmented/train/a/b.jpg~001.jpg``; the suffix keeps b.png apart."""
-    return f"{COPIES}/{image.split('/', 1)[1]}~{number:03d}.jpg"
+    """``images/train/a/b.jpg`` becomes ``images/augmented/train/a/b.jpg~001.jpg``; the suffix keeps b.png apart.
+
+    A name that has no room for the suffix gives way to its hash.
+    """
+    folder, _, name = image.split("/", 1)[1].rpartition("/")
+    suffix = f"~{number:03d}.jpg"
+    if len(raw := os.fsencode(name)) + len(suffix) > _LONGEST_NAME:
+        name = hashlib.sha256(raw).hexdigest()
+    return "/".join(part for part in (COPIES, folder, name + suffix) if part)

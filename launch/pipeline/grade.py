@@ -13,6 +13,7 @@ from dataset_builders.task_card import BASE
 from fusion.fusion_model import MODEL_NAME
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.plan import FUSION
+from launch.pipeline.processes import alone_in
 from launch.pipeline.record import CONFIG_NAME, read_record
 
 __all__ = ["SOURCE", "grading_pipeline"]
@@ -35,6 +36,7 @@ def grading_pipeline(run: Path, photos: Path, out: Path, photo_list: Path | None
 
     Raises:
         ConfigError: ``run`` is no finished run, or ``out`` is it or another run.
+        StepError: Another grading works in ``out``.
     """
     if not (run / CONFIG_NAME).is_file():
         raise ConfigError(f"{run}: holds no {CONFIG_NAME}; give the run directory of a pipeline, such as runs/board")
@@ -54,7 +56,9 @@ def grading_pipeline(run: Path, photos: Path, out: Path, photo_list: Path | None
         source |= {"kind": "label_list", "path": photo_list.as_posix(), "images": photos.as_posix()}
     build = {"task": config.task.as_posix(), "out": (out / "data").as_posix(), "sources": [source]}
     header = f"# Photos graded by {run.as_posix()}; written by riskfuse grade.\n"
-    write_text(out / BUILD_NAME, header + yaml.safe_dump(build, sort_keys=False, allow_unicode=True, width=1000))
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):  # a grading at work there reads the file
+        write_text(out / BUILD_NAME, header + yaml.safe_dump(build, sort_keys=False, allow_unicode=True, width=1000))
     stages = {name: {"recipe": run / "recipes" / f"{name}.yaml"} for name in (BASE, *config.specialists)}
     return PipelineConfig.model_validate(
         {

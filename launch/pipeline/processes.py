@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +23,7 @@ import psutil
 from dataset_builders.errors import StepError
 from launch.pipeline.step import Command
 
-__all__ = ["TAG", "alone", "end_tagged", "ended_by_signals", "log_tail", "run_logged"]
+__all__ = ["TAG", "alone", "alone_in", "end_tagged", "ended_by_signals", "log_tail", "run_logged"]
 
 TAG = "RISKFUSE_RUN"
 _POLL_S = 0.2
@@ -101,6 +102,13 @@ def alone(lock: Path, refusal: str) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks, as some that machines share: rather no guard than no work
         yield
+
+
+def alone_in(runs: Path) -> AbstractContextManager[None]:
+    """``alone`` for a pipeline's run directory, which must exist; errors as there."""
+    return alone(
+        runs / "lock", f"another riskfuse run works in {runs}; wait for it, end it, or give this pipeline another name"
+    )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from dataset_builders.files import content_hash
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.console import StepConsole, format_seconds
 from launch.pipeline.plan import plan_steps, write_recipes
-from launch.pipeline.processes import alone, end_tagged, ended_by_signals, log_tail, run_logged
+from launch.pipeline.processes import alone_in, end_tagged, ended_by_signals, log_tail, run_logged
 from launch.pipeline.record import write_record
 from launch.pipeline.step import ASKED_AGAIN, Marker, Step, digest, read_marker, step_inputs, write_marker
 from launch.pipeline.summary import write_summary
@@ -85,8 +85,7 @@ def run_steps(
         return False
     runs.mkdir(parents=True, exist_ok=True)
     tag = str(runs.resolve())
-    refusal = f"another riskfuse run works in {runs}; wait for it, end it, or give this pipeline another name"
-    with alone(runs / "lock", refusal), ended_by_signals():
+    with alone_in(runs), ended_by_signals():
         if stray := end_tagged(tag):
             print(f"{stray} processes of an interrupted run were still there; ended")
         started = time.monotonic()

@@ -6,11 +6,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from dataset_builders.errors import ConfigError
+from dataset_builders.errors import ConfigError, StepError
 from launch.cli import _parser
 from launch.pipeline.config import PipelineConfig, load_pipeline_config
 from launch.pipeline.grade import grading_pipeline
 from launch.pipeline.plan import plan_steps, resolve_recipe, write_recipes
+from launch.pipeline.processes import alone_in
 from launch.pipeline.record import write_record
 from launch.pipeline.step import Step
 from launch.recipe import load_recipe
@@ -255,6 +256,9 @@ def test_grading_needs_a_finished_run_and_another_directory(config, tmp_path):
     assert not (other / "build.yaml").exists()
     write_record(grading_pipeline(run, Path("photos"), tmp_path / "monday", None))
     grading_pipeline(run, Path("photos"), tmp_path / "monday", None)  # goes on
+    with alone_in(tmp_path / "monday"), pytest.raises(StepError, match="another riskfuse run works in"):
+        grading_pipeline(run, Path("tuesday"), tmp_path / "monday", None)
+    assert "tuesday" not in (tmp_path / "monday/build.yaml").read_text()
     with pytest.raises(ValidationError, match="augment and out_of_fold must be left out"):
         PipelineConfig.model_validate(
             config.model_dump() | {"fitted": run, "augment": "a.yaml", "out_of_fold": True, "decision": {}}

@@ -119,6 +119,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert all(path.stat().st_mtime_ns == time for path, time in untouched.items())
 
 
+def test_a_copy_of_a_photo_with_the_longest_name_has_a_name_that_fits() -> None:
+    names = {copies_module._copy_name(f"images/train/{name}", 2) for name in ("火" * 83 + ".jpg", "火" * 84 + ".png")}
+    assert len(names) == 2
+    assert all(name.startswith("images/augmented/train/") and name.endswith("~002.jpg") for name in names)
+    assert max(len(name.rpartition("/")[2].encode()) for name in names) <= 255
+    assert copies_module._copy_name("images/train/a/b.jpg", 1) == "images/augmented/train/a/b.jpg~001.jpg"
+
+
 def test_a_part_is_read_whatever_its_names_hold(make_policy: MakePolicy, card: TaskCard, tmp_path: Path) -> None:
     copy = copies_module.Copy("train/a\u2028b.jpg~001", "images/augmented/a\u2028b.jpg~001.jpg", "0", 1, 2, 3, "{}")
     part = tmp_path / "set" / copies_module.PARTS / "000000.jsonl"
