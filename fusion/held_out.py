@@ -25,6 +25,9 @@ __all__ = ["HELD_OUT_MARKER", "HeldOut", "read_held_out"]
 
 HELD_OUT_MARKER = "out_of_fold.json"
 SHOWN = 10
+# A fold's model differs from the main one by the photos that it was trained on, and by nothing that changes what its
+# probabilities mean. Adapter, device and batch size may differ.
+SHARED_COMPONENTS = ("model", "prompt", "answers", "preprocessing")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def read_held_out(directory: str | Path, stage: str, main: Predictions, manifest
     Raises:
         DataError: There are no out-of-fold predictions of this stage and task, or a row is of a photo that its model
             was trained on, or that the data set does not have.
-        FingerprintMismatch: A fold's predictions are not those that ``riskfuse out-of-fold`` made.
+        FingerprintMismatch: A fold's predictions are not those that ``riskfuse out-of-fold`` made, or were made with
+            another base model, prompt, answers or pixel budget than the main model's.
     """
     place = location(directory) / stage
     marker = _read_marker(place, stage, card)
@@ -67,13 +71,14 @@ def read_held_out(directory: str | Path, stage: str, main: Predictions, manifest
     fold_N = manifest["fold"].to_numpy()
     parts, fingerprints = [], {}
     for number, name in marker["folds"].items():
-        part = read_predictions(place / name, main.answers)
+        part = read_predictions(place / name, main.answers, stage=stage)
         expected = marker["predictions"].get(number)
         if part.fingerprint != expected:
             raise FingerprintMismatch(
                 f"{place / name}: made with {part.fingerprint}, but {place / HELD_OUT_MARKER} vouches for {expected}; "
                 "run the same `riskfuse out-of-fold` again"
             )
+        _check_components(part, main)
         _check_fold(part, int(number), known, fold_N)
         parts.append(part)
         fingerprints[number] = part.fingerprint
@@ -103,6 +108,18 @@ def _read_marker(place: Location, stage: str, card: TaskCard) -> dict[str, Any]:
     if "predictions" not in marker:
         raise DataError(f"{path}: was written by an earlier version; run the same `riskfuse out-of-fold` again")
     return marker
+
+
+def _check_components(part: Predictions, main: Predictions) -> None:
+    if not (part.components and main.components):  # of an earlier version, or made elsewhere: nothing to compare
+        return
+    others = [name for name in SHARED_COMPONENTS if part.components.get(name) != main.components.get(name)]
+    if others:
+        raise FingerprintMismatch(
+            f"{part.directory}: made with another {' and '.join(others)} than {main.directory}, so the fold's model "
+            "does not stand for the main one; use one recipe and one task card for both, and run the one that is out "
+            "of date again"
+        )
 
 
 def _check_fold(part: Predictions, fold: int, known: pa.Array, fold_N: np.ndarray) -> None:

@@ -70,7 +70,7 @@ def read_opinions(
 ) -> Opinions:
     """Read a data set directory and join all models' predictions; arguments and errors as in ``fusion.fuse``."""
     dataset_dir = Path(dataset_dir)
-    base = read_predictions(base_dir, tuple(a.id for a in card.answers(BASE)))
+    base = _read_stage(card, BASE, base_dir)
     specialists = _read_specialists(card, specialist_dirs)
     held_out: dict[str, HeldOut] = {}
     if out_of_fold is not None:
@@ -125,7 +125,7 @@ def read_test_photos(
         DataError: Predictions are incomplete or belong to another data set, or there are no test photos.
         ConfigError: The card has no such specialist, or none is given.
     """
-    base = read_predictions(base_dir, tuple(a.id for a in card.answers(BASE)))
+    base = _read_stage(card, BASE, base_dir)
     specialists = _read_specialists(card, specialist_dirs)
     rows, notes = read_rows(dataset_dir, card, base, specialists)
     return rows.take(_is_test(rows, dataset_dir)), _made_by(base, specialists), notes
@@ -154,7 +154,11 @@ def _read_specialists(card: TaskCard, directories: Mapping[str, str | Path]) -> 
     names = [name for name in card.stages[1:] if name in directories]
     if not names:
         raise ConfigError(f"no specialist to fuse with; give predictions of {' or '.join(card.stages[1:])}")
-    return {name: read_predictions(directories[name], tuple(a.id for a in card.answers(name))) for name in names}
+    return {name: _read_stage(card, name, directories[name]) for name in names}
+
+
+def _read_stage(card: TaskCard, stage: str, directory: str | Path) -> Predictions:
+    return read_predictions(directory, tuple(a.id for a in card.answers(stage)), stage=stage)
 
 
 def _target(dataset_dir: Path, card: TaskCard, names: tuple[str, ...]) -> Target:

@@ -80,15 +80,16 @@ def measure_parity(first: str | Location, second: str | Location) -> Parity:
     """Compare two finished predictions directories of one stage by their sample ids.
 
     Raises:
-        DataError: A directory is not finished, they have other answers, or no photo in common that both could score.
+        DataError: A directory is not finished, they are of different stages or have different answers, or no photo in
+            common that both could score.
     """
-    answers = _answers(location(first))
-    if (others := _answers(location(second))) != answers:
+    stage, answers = _stage_and_answers(location(first))
+    if (others := _stage_and_answers(location(second))[1]) != answers:
         raise DataError(
             f"{first} has the answers {', '.join(answers)}, {second} has {', '.join(others)}; compare predictions of "
             "one stage of one task card"
         )
-    a, b = read_predictions(first, answers), read_predictions(second, answers)
+    a, b = read_predictions(first, answers), read_predictions(second, answers, stage=stage)
     positions = b.positions(a.sample_ids)
     rows_a, rows_b = np.flatnonzero(positions >= 0), positions[positions >= 0]
     failed_a, failed_b = a.failed_N[rows_a], b.failed_N[rows_b]
@@ -133,10 +134,11 @@ def format_parity(parity: Parity, bounds: ParityBounds) -> str:
     return f"{align(rows, left=1)}\nlargest |Δp| on {parity.worst}"
 
 
-def _answers(directory: Location) -> tuple[str, ...]:
-    """The answers that the completion marker names, in the order of the columns."""
+def _stage_and_answers(directory: Location) -> tuple[str | None, tuple[str, ...]]:
+    """Stage and answers that the completion marker names, in the order of the columns."""
     try:
-        return tuple(json.loads((directory / MARKER_NAME).read_text(encoding="utf-8"))["answers"])
+        marker = json.loads((directory / MARKER_NAME).read_text(encoding="utf-8"))
+        return marker.get("stage"), tuple(marker["answers"])
     except FileNotFoundError:
         raise DataError(
             f"{directory / MARKER_NAME}: no such file, so the predictions are not complete; run `riskfuse predict` to "

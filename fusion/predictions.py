@@ -59,20 +59,26 @@ class Predictions:
         return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def read_predictions(directory: str | Location, answers: tuple[str, ...]) -> Predictions:
+def read_predictions(directory: str | Location, answers: tuple[str, ...], *, stage: str | None = None) -> Predictions:
     """Read all shards of a finished prediction run.
 
     Args:
         directory: Predictions directory, a path or a URI, see ``docs/contracts.md``.
         answers: Answer identifiers of the stage in the task card's order.
+        stage: The stage that the predictions must be of; specialists of one card have the same answers.
 
     Raises:
-        DataError: The run is not finished, shards or rows are missing, a sample id occurs twice, the answers are not
-            those of the task card, or an ``ok`` row holds no log-probabilities.
+        DataError: The predictions are of another stage, the run is not finished, shards or rows are missing, a sample
+            id occurs twice, the answers are not those of the task card, or an ``ok`` row holds no log-probabilities.
         FingerprintMismatch: The shards were not all made by the same model, prompt and code.
     """
     directory = location(directory)
     marker = _read_marker(directory)
+    if stage is not None and marker.get("stage", stage) != stage:
+        raise DataError(
+            f"{directory}: holds predictions of stage {marker['stage']}, expected those of {stage}; name the directory "
+            f"that `riskfuse predict … --stage {stage}` wrote"
+        )
     paths = listed(directory, "part-*.parquet")
     if len(paths) != marker["shards"]:
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -22,6 +23,7 @@ CODE = Path(__file__).with_name(CODE_NAME)
 INDEX = "model.safetensors.index.json"
 # A single file of weights must not keep its name: transformers would read it and leave the index aside.
 SINGLE, SINGLE_LINK, ADDED = "model.safetensors", "base.safetensors", f"{MODULE}.safetensors"
+_REMEDY = "download the checkpoint again, or convert its weights to safetensors"
 _LEFT_OUT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".md"})
 
 
@@ -102,14 +104,7 @@ def _link_small_files(base: Path, directory: Path) -> None:
 
 def _link_weights(base: Path, directory: Path) -> dict[str, dict[str, int]]:
     """Link the base's weights; returns file name → tensor name → bytes."""
-    single = base / SINGLE
-    files = (
-        {SINGLE_LINK: single}
-        if single.is_file()
-        else {path.name: path for path in sorted(base.glob("model-*.safetensors"))}
-    )
-    if not files:
-        raise ConfigError(f"{base}: expected {SINGLE} or model-*.safetensors, got neither; convert the weights first")
+    files = _weight_files(base)
     for name, file in files.items():
         target = file.resolve()
         try:
@@ -117,6 +112,31 @@ def _link_weights(base: Path, directory: Path) -> dict[str, dict[str, int]]:
         except OSError:  # another file system: gigabytes are not copied
             (directory / name).symlink_to(target)
     return {name: tensor_sizes(file) for name, file in files.items()}
+
+
+def _weight_files(base: Path) -> dict[str, Path]:
+    """The files that transformers would read, by the name of their link.
+
+    Raises:
+        ConfigError: There are none, or files or tensors that the index names are missing: transformers would fill
+            them with random numbers, since the prepared directory gets an index of its own.
+    """
+    if (single := base / SINGLE).is_file():
+        return {SINGLE_LINK: single}
+    index = base / INDEX
+    if not index.is_file():
+        raise ConfigError(f"{base}: expected {SINGLE}, or {INDEX} and the files that it names, got neither; {_REMEDY}")
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{index}: not readable ({error!r}); {_REMEDY}") from error
+    files = {name: base / name for name in sorted(set(weight_map.values()))}
+    if missing := [name for name, file in files.items() if not file.is_file()]:
+        raise ConfigError(f"{base}: lacks {', '.join(missing)}, which {INDEX} names; {_REMEDY}")
+    held = {name: tensor_sizes(file) for name, file in files.items()}
+    if lost := sorted(tensor for tensor, name in weight_map.items() if tensor not in held[name]):
+        raise ConfigError(f"{base}: the files lack {len(lost)} tensors that {INDEX} names, {lost[0]} first; {_REMEDY}")
+    return files
 
 
 def _write_initial_weights(file: Path, config: dict[str, Any], options: AmplifierOptions) -> None:

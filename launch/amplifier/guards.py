@@ -57,9 +57,9 @@ def check_adapter(model: Path, adapter: Path | None) -> None:
     Raises:
         ConfigError: One has the amplifier, the other one has not.
     """
-    if adapter is None or not (adapter / "adapter_model.safetensors").is_file() or not model.is_dir():
+    if adapter is None or not (adapter / "adapter_model.safetensors").is_file():
         return
-    model_has = amplifier_section(model) is not None
+    model_has = amplifier_section(model) is not None  # a hub name has none: its code would be foreign
     adapter_has = any(MODULE in name.split(".") for name in tensor_names(adapter))
     if model_has and not adapter_has:
         raise ConfigError(

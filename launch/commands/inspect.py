@@ -91,6 +91,7 @@ def _probabilities(dataset: Path, directories: Sequence[Location]) -> dict[str, 
     from dataset_builders.dataset_dir import read_marker
     from dataset_builders.errors import DataError
     from dataset_builders.manifest import read_manifest
+    from dataset_builders.task_card import BASE
     from fusion.calibration import apply_temperature, fit_temperature
     from fusion.predictions import read_predictions
 
@@ -98,7 +99,7 @@ def _probabilities(dataset: Path, directories: Sequence[Location]) -> dict[str, 
     label_of = {row.sample_id: row.label for row in read_manifest(dataset) if row.parent is None}
     found: dict[str, NDArray[np.float64]] = {}
     for directory in directories:
-        predictions = read_predictions(directory, tuple(label_ids))
+        predictions = read_predictions(directory, tuple(label_ids), stage=BASE)
         ids = predictions.sample_ids.to_pylist()
         kept = [i for i in np.flatnonzero(~predictions.failed_N) if label_of.get(ids[i]) is not None]
         twice = next((ids[i] for i in kept if ids[i] in found), None)

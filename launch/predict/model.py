@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_builders.errors import ConfigError
-from launch.amplifier.guards import check_adapter, check_code, model_config
+from launch.amplifier.guards import MODULE, amplifier_section, check_adapter, check_code, model_config
 from launch.predict.fingerprint import model_files
 
 __all__ = ["LoadedModel", "ModelSpec", "check_base", "load_for_prediction", "load_tokenizer_and_template"]
@@ -101,8 +101,9 @@ def load_for_prediction(spec: ModelSpec) -> LoadedModel:
 def check_base(model: str, adapter: str | None) -> None:
     """Refuse an adapter that was trained on another base: with the same shapes it would load, and answer nonsense.
 
-    The adapter's ``base_model_name_or_path`` is held against the model: two directories by their weights, two hub names
-    by their text. A directory and a hub name, or a directory that is gone, cannot be compared and pass.
+    The adapter's ``base_model_name_or_path`` is held against the model: two directories by their weights and
+    amplifiers, two hub names by their text. A directory and a hub name, or a directory that is gone, cannot be compared
+    and pass.
 
     Raises:
         ConfigError: It names another model.
@@ -123,8 +124,10 @@ def check_base(model: str, adapter: str | None) -> None:
         )
 
 
-def _weights(model: str) -> dict[str, str]:
-    return {name: identity for name, identity in model_files(model).items() if name.endswith((".safetensors", ".bin"))}
+def _weights(model: str) -> dict[str, Any]:
+    """The weights' identities, and the amplifier's options: its strength is in no tensor."""
+    files = {name: one for name, one in model_files(model).items() if name.endswith((".safetensors", ".bin"))}
+    return files | {MODULE: amplifier_section(Path(model))}
 
 
 def load_tokenizer_and_template(model: str, preprocessing: dict[str, Any]) -> tuple[Any, Any]:

@@ -190,3 +190,36 @@ def test_predictions_of_the_training_photos_by_the_main_model_have_no_influence(
     after = _fuse(world, "after", out_of_fold=world["oof"])
     assert after.model == before.model
     assert after.scores == before.scores
+
+
+def _change_marker(directory: Path, **changes: Any) -> None:
+    path = directory / "predictions.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def test_folds_of_another_prompt_or_model_do_not_stand_for_the_main_one(world: dict[str, Any]) -> None:
+    same = {"prompt": {"user": "How risky?"}, "model": {"a": "1"}, "answers": [], "preprocessing": {"pixels": 1}}
+    _change_marker(world["base"], components=same | {"adapter": "main", "device": "cuda"})
+    for fold in (1, 2):
+        _change_marker(world["oof"] / "base" / f"fold-{fold}", components=same | {"adapter": f"fold {fold}"})
+    assert _held_out(world).folds == {0, 1, 2}
+    for changes, named in (
+        ({"prompt": {"user": "?"}}, "prompt"),
+        ({"preprocessing": {}, "model": {}}, "model and pre"),
+    ):
+        _change_marker(world["oof"] / "base" / "fold-2", components=same | changes)
+        with pytest.raises(FingerprintMismatch, match=f"fold-2: made with another {named}"):
+            _held_out(world)
+
+
+def test_predictions_of_another_stage_are_refused(world: dict[str, Any]) -> None:
+    _change_marker(world["second"], stage="second")
+    _change_marker(world["base"], stage="base")
+    _fuse(world, "right")
+    _change_marker(world["second"], stage="third")  # its answers are yes and no too
+    with pytest.raises(DataError, match="holds predictions of stage third, expected those of second"):
+        _fuse(world, "wrong")
+    _change_marker(world["second"], stage="second")
+    _change_marker(world["oof"] / "second" / "fold-1", stage="third")
+    with pytest.raises(DataError, match=r"fold-1: holds predictions of stage third"):
+        _fuse(world, "wrong folds", out_of_fold=world["oof"])

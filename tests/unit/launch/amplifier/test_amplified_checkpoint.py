@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from amplified_models import amplify, preprocessing, scores, shake, with_auxiliary_loss
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import launch.amplifier.checkpoint as checkpoint
 from dataset_builders.errors import ConfigError
@@ -18,7 +18,7 @@ from launch.amplifier import AmplifierOptions, check_adapter, check_code
 from launch.amplifier.checkpoint import prepare_checkpoint
 from launch.cli import main
 from launch.predict.fingerprint import model_files
-from launch.predict.model import ModelSpec, load_for_prediction
+from launch.predict.model import ModelSpec, check_base, load_for_prediction
 from launch.safetensors_header import tensor_names
 
 CODE = "modeling_hazard_amplifier.py"
@@ -55,6 +55,35 @@ def test_sharded_checkpoint_too_and_its_weights_are_links(tiny_model, tmp_path, 
     out = amplify(sharded, tmp_path / "sharded-amplified")
     assert all((out / shard.name).samefile(shard) for shard in shards)
     assert np.array_equal(scores(out, photos, card), plain_scores)
+
+
+def test_half_a_download_is_refused(tiny_model, tmp_path):
+    """An index of our own would name what is there, and transformers would fill the rest with random numbers."""
+    shutil.copytree(tiny_model, tmp_path / "base")
+    single = tmp_path / "base" / "model.safetensors"
+    tensors = load_file(single)
+    single.unlink()
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[:5], "model-00002-of-00002.safetensors": names[5:]}
+    for file, held in shards.items():
+        save_file({name: tensors[name] for name in held}, tmp_path / "base" / file)
+    with pytest.raises(ConfigError, match=r"expected model.safetensors, or model.safetensors.index.json"):
+        amplify(tmp_path / "base", tmp_path / "out")
+    weight_map = {name: file for file, held in shards.items() for name in held}
+    index = tmp_path / "base" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+    (tmp_path / "base" / "model-00002-of-00002.safetensors").rename(tmp_path / "aside")
+    with pytest.raises(ConfigError, match=r"lacks model-00002-of-00002.safetensors, which .*download"):
+        amplify(tmp_path / "base", tmp_path / "out")
+    save_file({name: tensors[name] for name in names[6:]}, tmp_path / "base" / "model-00002-of-00002.safetensors")
+    with pytest.raises(ConfigError, match=f"lack 1 tensors .*{names[5]} first"):
+        amplify(tmp_path / "base", tmp_path / "out")
+    index.write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not readable"):
+        amplify(tmp_path / "base", tmp_path / "out")
+    index.write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+    (tmp_path / "aside").rename(tmp_path / "base" / "model-00002-of-00002.safetensors")
+    amplify(tmp_path / "base", tmp_path / "out")
 
 
 def test_weights_of_another_file_system_are_linked_symbolically(tiny_model, tmp_path, monkeypatch, photos):
@@ -216,3 +245,24 @@ def test_model_and_adapter_must_both_have_it(amplified, tiny_model, tmp_path, mo
     else:
         with pytest.raises(ConfigError, match="additional_target" if model_has else "no such module"):
             check_adapter(model, tmp_path)
+
+
+def test_amplified_adapter_is_refused_on_a_hub_name_and_on_another_strength(amplified, tiny_model, tmp_path):
+    import torch
+
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file({"base_model.model.hazard_amplifier.gain": torch.zeros(1)}, adapter / "adapter_model.safetensors")
+    with pytest.raises(ConfigError, match="no such module"):
+        check_adapter(Path("Qwen/Qwen2.5-VL-3B-Instruct"), adapter)
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(amplified)}), encoding="utf-8"
+    )
+    check_base(str(amplified), str(adapter))
+    other = tmp_path / "other"
+    shutil.copytree(amplified, other)
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    config["hazard_amplifier"]["strength"] *= 2
+    (other / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ConfigError, match="was trained on"):
+        check_base(str(other), str(adapter))
