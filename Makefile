@@ -21,13 +21,13 @@ $(STAMP): requirements.lock uv.requirements pyproject.toml
 demo: env ## photos in, submission out, on a part of the board: about 10 minutes on 2 cores
 	$(BIN)/riskfuse run recipes/tiny/pipeline.yaml
 
-board: env ## the same on the whole board of 3,366 scenes: two to three hours on 2 cores
+board: env ## the same on the whole board of 3,366 scenes: two and a half hours on 2 cores
 	$(BIN)/riskfuse run recipes/tiny/board.yaml
 
 example-elpv: env ## the same on 2,624 real photos of solar cells: about an hour on 2 cores
 	$(BIN)/riskfuse run recipes/tiny/elpv.yaml
 
-test: env ## every test that runs on a CPU: the quick ones, then those that start processes of their own, two at a time
+test: env ## the tests that need no GPU, but for the long ones: the quick ones, then those that start processes of their own, two at a time
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
 	$(BIN)/python -m pytest -m "slow and not gpu and not long" -n 2 --dist loadfile
 
