@@ -15,6 +15,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -32,7 +33,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from harness import finish
 
-from dataset_builders.manifest import MANIFEST_NAME, MANIFEST_SCHEMA
+from dataset_builders.manifest import MANIFEST_NAME, MANIFEST_SCHEMA, PHOTOS_KEY, photos_sha256
 from dataset_builders.task_card import TaskCard, load_task_card
 
 SHARES = np.array([0.031, 0.137, 0.189, 0.593, 0.05])  # of the labels, as in the corridor task's official list
@@ -67,6 +68,7 @@ def write_manifest(directory: Path, card: TaskCard, labels_N: np.ndarray, valida
         "split": pa.array(np.where(is_val, "val", "test")),
         "group": pa.array(np.arange(rows, dtype=np.int32)),
         "status": pa.array(np.full(rows, "ok")),
+        "sha256": pictures(names),
     }
     for field in MANIFEST_SCHEMA:
         if field.name not in columns:
@@ -76,6 +78,11 @@ def write_manifest(directory: Path, card: TaskCard, labels_N: np.ndarray, valida
     directory.mkdir()
     pq.write_table(table, directory / MANIFEST_NAME, compression="zstd")
     return columns["sample_id"]
+
+
+def pictures(names: pa.Array) -> pa.Array:
+    """SHA-256 of simulated photos."""
+    return pa.array([hashlib.sha256(name.encode()).hexdigest() for name in names.to_pylist()])
 
 
 def write_predictions(
@@ -95,6 +102,7 @@ def write_predictions(
         table = pa.table(columns).replace_schema_metadata({"riskfuse.fingerprint": '"simulated"'})
         pq.write_table(table, directory / f"part-{number:05d}.parquet", compression="zstd", row_group_size=1 << 20)
     marker = {"fingerprint": "simulated", "shards": len(starts), "rows": len(sample_ids)}
+    marker[PHOTOS_KEY] = photos_sha256(pictures(pc.replace_substring_regex(sample_ids, "^[^/]*/", "")))
     (directory / "predictions.json").write_text(json.dumps(marker), encoding="utf-8")
 
 

@@ -93,7 +93,8 @@ def plan_fold_sets(
     """
     build = read_marker(dataset_dir)
     check_task(dataset_dir, build, card)
-    fitted = [row for row in read_manifest(dataset_dir) if row.fold >= 0]
+    manifest = read_manifest(dataset_dir)
+    fitted = [row for row in manifest if row.fold >= 0]
     folds = sorted({row.fold for row in fitted})
     if not folds:
         raise DataError(f"{dataset_dir}: has no training photos, so there are no folds; add a source with role train")
@@ -109,7 +110,8 @@ def plan_fold_sets(
     findings.raise_if_any(DataError, f"{dataset_dir}: the folds cannot be trained apart")
     probabilities: dict[str, float] = {}
     if choice is not None:
-        probabilities, _ = read_target_probabilities(choice.predictions_dirs, card, card.specialist(choice.stage))
+        specialist = card.specialist(choice.stage)
+        probabilities, _ = read_target_probabilities(choice.predictions_dirs, card, specialist, manifest)
     sets = []
     for fold, train in train_of.items():
         if choice is None:

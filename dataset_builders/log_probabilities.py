@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dataset_builders.errors import DataError
+from dataset_builders.manifest import PHOTOS_KEY, ManifestRow, photos_sha256
 from dataset_builders.stores import Location, each, listed, location
 from dataset_builders.task_card import TaskCard
 
@@ -31,11 +33,31 @@ class LogProbabilities:
         directory_of: Sample id → directory that holds it; failed photos too.
         hashes: Hash of every file that was read, by directory number and file name, so that it does not depend on
             where the directories lie.
+        photos_of: Directory → hash of its pictures, empty when its run did not say, and its sample ids in order.
     """
 
     logp_K_of: dict[str, NDArray[np.float64]]
     directory_of: dict[str, Location]
     hashes: dict[str, str]
+    photos_of: dict[Location, tuple[str, list[str]]]
+
+    def check_photos(self, rows: Sequence[ManifestRow]) -> None:
+        """Refuse what the model said about other pictures of the same names.
+
+        Args:
+            rows: Of the manifest. A directory with photos that are not among them is passed over.
+
+        Raises:
+            DataError: The rows' pictures are not those that were predicted.
+        """
+        sha256_of = {row.sample_id: row.sha256 for row in rows}
+        for directory, (expected, ids) in self.photos_of.items():
+            found = [sha256_of.get(one) for one in ids] if expected else [None]
+            if None not in found and photos_sha256(pa.array(found, pa.string())) != expected:
+                raise DataError(
+                    f"{directory}: the photos of the data set have changed since they were predicted, though not their "
+                    "names; run the same prediction again"
+                )
 
 
 def read_log_probabilities(predictions_dirs: Sequence[str | Location], card: TaskCard) -> LogProbabilities:
@@ -48,16 +70,19 @@ def read_log_probabilities(predictions_dirs: Sequence[str | Location], card: Tas
     Raises:
         DataError: A directory is no complete set of predictions of the base stage, or a photo is in two of them.
     """
-    found = LogProbabilities({}, {}, {})
+    found = LogProbabilities({}, {}, {}, {})
     for number, directory in enumerate(map(location, predictions_dirs)):
         if not (directory / _MARKER).is_file():
             raise DataError(
                 f"{directory / _MARKER}: no such file, so the predictions are not complete; run riskfuse predict"
             )
+        marker = json.loads((directory / _MARKER).read_text(encoding="utf-8"))
+        found.photos_of[directory] = (marker.get(PHOTOS_KEY, ""), [])
         parts = listed(directory, "part-*.parquet")
         for part, content in zip(parts, each(lambda path: path.read_bytes(), parts), strict=True):
             found.hashes[f"{number}/{part.name}"] = hashlib.sha256(content).hexdigest()
             ids, logp_NK, known_N = _read_part(part, content, card)
+            found.photos_of[directory][1].extend(ids)
             for sample_id, logp_K, known in zip(ids, logp_NK, known_N, strict=True):
                 if (other := found.directory_of.get(sample_id)) is not None:
                     raise DataError(f"{part}: {sample_id!r} is also in {other}; a photo needs one prediction")

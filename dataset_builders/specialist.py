@@ -77,7 +77,8 @@ def build_specialist(dataset_dir: Path, card: TaskCard, choice: Choice) -> Speci
     marker_path = dataset_dir / f"{stage}.json"
     build = read_marker(dataset_dir)
     check_task(dataset_dir, build, card)
-    probabilities, prediction_hashes = read_target_probabilities(choice.predictions_dirs, card, specialist)
+    rows = read_manifest(dataset_dir)
+    probabilities, prediction_hashes = read_target_probabilities(choice.predictions_dirs, card, specialist, rows)
     fingerprint = content_hash(
         {
             "version": _VERSION,
@@ -93,7 +94,7 @@ def build_specialist(dataset_dir: Path, card: TaskCard, choice: Choice) -> Speci
     if (marker := _complete(dataset_dir, marker_path, names, fingerprint)) is not None:
         return SpecialistResult(marker, fresh=False)
     marker_path.unlink(missing_ok=True)
-    usable = [row for row in read_manifest(dataset_dir) if row.usable]
+    usable = [row for row in rows if row.usable]
     train = [row for row in usable if row.split == "train"]
     val = [row for row in usable if row.split == "val"]
     examples, counts = choose_examples(train, probabilities, specialist, seed=choice.seed, rows=choice.rows)

@@ -128,9 +128,12 @@ def location(text: str | Location) -> Location:
 
 
 def listed(directory: Location, pattern: str) -> list[Location]:
-    """Files of the directory whose name fits, sorted by name; none when there is no such directory."""
+    """Files of the directory whose name fits, none when there is no such directory.
+
+    Sorted by name, shorter ones first, so that part-100000 comes after part-99999.
+    """
     found: list[Location] = list(directory.glob(pattern))
-    return sorted(found, key=lambda place: place.name)
+    return sorted(found, key=lambda place: (len(place.name), place.name))
 
 
 def each(function: Callable[[Location], _Result], places: Sequence[Location]) -> list[_Result]:

@@ -19,7 +19,7 @@ from dataset_builders.errors import DataError, FingerprintMismatch
 from dataset_builders.files import content_hash
 from dataset_builders.stores import Location, location
 from dataset_builders.task_card import TaskCard
-from fusion.predictions import Predictions, read_predictions
+from fusion.predictions import Predictions, check_photos, read_predictions
 
 __all__ = ["HELD_OUT_MARKER", "HeldOut", "read_held_out"]
 
@@ -56,12 +56,12 @@ def read_held_out(directory: str | Path, stage: str, main: Predictions, manifest
         directory: Holds ``<stage>/out_of_fold.json`` and ``<stage>/fold-*``.
         stage: Name of the stage.
         main: The main model's predictions.
-        manifest: Columns ``sample_id``, ``split`` and ``fold`` of all rows of the data set.
+        manifest: Columns ``sample_id``, ``sha256``, ``split`` and ``fold`` of all rows of the data set.
         card: The task.
 
     Raises:
         DataError: There are no out-of-fold predictions of this stage and task, or a row is of a photo that its model
-            was trained on, or that the data set does not have.
+            was trained on, or that the data set does not have, or has as another picture.
         FingerprintMismatch: A fold's predictions are not those that ``riskfuse out-of-fold`` made, or were made with
             another base model, prompt, answers or pixel budget than the main model's.
     """
@@ -80,10 +80,13 @@ def read_held_out(directory: str | Path, stage: str, main: Predictions, manifest
             )
         _check_components(part, main)
         _check_fold(part, int(number), known, fold_N)
+        check_photos(part, part.positions(known), manifest["sha256"])
         parts.append(part)
         fingerprints[number] = part.fingerprint
     folds = {int(number) for number in fingerprints}
     split = manifest["split"].to_numpy()
+    if pc.all(pc.is_in(main.sample_ids, value_set=known)).as_py():  # strangers are the caller's to refuse
+        check_photos(main, main.positions(known), manifest["sha256"])
     rest = _main_rows(main, known, split, fold_N, folds)
     covered = folds | set(fold_N[split == "val"].tolist())
     return HeldOut(_joined(main, [rest, *parts]), frozenset(covered), content_hash(fingerprints))
@@ -147,6 +150,7 @@ def _main_rows(
         logps_NK=main.logps_NK[keep],
         failed_N=main.failed_N[keep],
         errors=main.errors.filter(mask),
+        photos_sha256="",
     )
 
 
@@ -157,4 +161,5 @@ def _joined(main: Predictions, parts: list[Predictions]) -> Predictions:
         logps_NK=np.concatenate([part.logps_NK for part in parts]),
         failed_N=np.concatenate([part.failed_N for part in parts]),
         errors=pa.concat_arrays([part.errors for part in parts]),
+        photos_sha256="",
     )

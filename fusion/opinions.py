@@ -74,7 +74,7 @@ def read_opinions(
     specialists = _read_specialists(card, specialist_dirs)
     held_out: dict[str, HeldOut] = {}
     if out_of_fold is not None:
-        manifest = read_manifest_columns(dataset_dir)
+        manifest = read_manifest_columns(dataset_dir, ("sample_id", "sha256", "split", "fold"))
         stages = {BASE: base, **specialists}
         held_out = {name: read_held_out(out_of_fold, name, main, manifest, card) for name, main in stages.items()}
         base, *others = (found.predictions for found in held_out.values())

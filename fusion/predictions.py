@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dataset_builders.errors import DataError, FingerprintMismatch, RiskFuseError
+from dataset_builders.manifest import PHOTOS_KEY, photos_sha256
 from dataset_builders.stores import Location, each, listed, location, parquet_source
 
-__all__ = ["MARKER_NAME", "Predictions", "read_predictions"]
+__all__ = ["MARKER_NAME", "Predictions", "check_photos", "read_predictions"]
 
 MARKER_NAME = "predictions.json"
 FINGERPRINT_KEY = b"riskfuse.fingerprint"
@@ -39,6 +40,8 @@ class Predictions:
         answers: Answer identifiers, the order of the columns of ``logps_NK``.
         fingerprint: Identifies model, prompt and code that answered.
         components: What the fingerprint is of, part by part; empty when the run did not say.
+        photos_sha256: Hash of the pictures in the order of the rows, see ``dataset_builders.manifest.photos_sha256``;
+            empty when the run did not say, or when rows were taken out or put together.
     """
 
     directory: Location
@@ -49,6 +52,7 @@ class Predictions:
     answers: tuple[str, ...]
     fingerprint: str
     components: dict[str, Any]
+    photos_sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -99,7 +103,30 @@ def read_predictions(directory: str | Location, answers: tuple[str, ...], *, sta
         raise DataError(
             f"{directory}: {MARKER_NAME} counts {marker['rows']} rows, the shards hold {len(table)}; predict again"
         )
-    return _checked(directory, table, answers, fingerprints[MARKER_NAME], marker.get("components") or {})
+    found = _checked(directory, table, answers, fingerprints[MARKER_NAME], marker.get("components") or {})
+    return replace(found, photos_sha256=marker.get(PHOTOS_KEY, ""))
+
+
+def check_photos(predictions: Predictions, at_M: NDArray[np.int64], sha256s: pa.ChunkedArray) -> None:
+    """Refuse what a model said about other pictures of the same names.
+
+    Args:
+        predictions: As they were read. Those of an earlier version, which did not record the pictures, pass.
+        at_M: Prediction of each of M rows of the manifest, -1 where there is none; each prediction occurs once.
+        sha256s: The manifest's column of this name, M rows.
+
+    Raises:
+        DataError: The manifest's pictures are not those that were predicted.
+    """
+    if not predictions.photos_sha256:
+        return
+    row_N = np.empty(len(predictions), np.int64)
+    row_N[at_M[at_M >= 0]] = np.flatnonzero(at_M >= 0)
+    if photos_sha256(sha256s.combine_chunks().take(pa.array(row_N))) != predictions.photos_sha256:
+        raise DataError(
+            f"{predictions.directory}: the photos of the data set have changed since they were predicted, though not "
+            "their names; run the same `riskfuse predict` again, which names the parts to do anew"
+        )
 
 
 def _read_marker(directory: Location) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Columns, not row objects: a million photos fit in a few hundred megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dataset_builders.errors import DataError
 from dataset_builders.manifest import MANIFEST_NAME, OK
 from dataset_builders.task_card import TaskCard
-from fusion.predictions import Predictions
+from fusion.predictions import Predictions, check_photos
 
 __all__ = ["UNLABELLED", "Rows", "read_manifest_columns", "read_rows"]
 
@@ -122,7 +122,9 @@ def read_rows(
     table = read_manifest_columns(dataset_dir)
     wanted = _wanted(table, folds)
     keep = wanted.to_numpy().astype(bool)
-    base_at, *looks_at = (_find(predictions, table, path)[keep] for predictions in (base, *specialists.values()))
+    sha256s = read_manifest_columns(dataset_dir, ["sha256"])["sha256"]
+    base_at, *looks_at = (_find(said, table, sha256s, path)[keep] for said in (base, *specialists.values()))
+    del sha256s
     table = table.filter(wanted).combine_chunks()
     sample_ids = table["sample_id"].combine_chunks()
     usable = pc.equal(table["status"], OK).to_numpy().astype(bool)
@@ -149,8 +151,8 @@ def read_rows(
     return Rows(table, labels_N, base_logps, looks_SN2, base_errors, tuple(look_errors)), notes
 
 
-def read_manifest_columns(dataset_dir: str | Path) -> pa.Table:
-    """Read the columns of the manifest that fusion needs, see ``COLUMNS``.
+def read_manifest_columns(dataset_dir: str | Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
+    """Read columns of the manifest.
 
     Raises:
         DataError: There is no manifest, or it lacks a column.
@@ -158,10 +160,10 @@ def read_manifest_columns(dataset_dir: str | Path) -> pa.Table:
     path = Path(dataset_dir) / MANIFEST_NAME
     if not path.is_file():
         raise DataError(f"{path}: no such file; make the data set with `riskfuse build CONFIG.yaml`")
-    missing = [name for name in COLUMNS if name not in pq.read_schema(path).names]
+    missing = [name for name in columns if name not in pq.read_schema(path).names]
     if missing:
         raise DataError(f"{path}: lacks the columns {', '.join(missing)}; run `riskfuse build` again")
-    return pq.read_table(path, columns=list(COLUMNS))
+    return pq.read_table(path, columns=list(columns))
 
 
 def _wanted(table: pa.Table, folds: Collection[int]) -> pa.ChunkedArray:
@@ -175,11 +177,11 @@ def _wanted(table: pa.Table, folds: Collection[int]) -> pa.ChunkedArray:
     return pc.or_(wanted, held_out)
 
 
-def _find(predictions: Predictions, table: pa.Table, path: Path) -> NDArray[np.int64]:
+def _find(predictions: Predictions, table: pa.Table, sha256s: pa.ChunkedArray, path: Path) -> NDArray[np.int64]:
     """The prediction of every row of the manifest; -1 where there is none.
 
     Raises:
-        DataError: There are predictions of photos that the manifest does not have.
+        DataError: There are predictions of photos that the manifest does not have, or has as other pictures.
     """
     sample_ids = table["sample_id"].combine_chunks()
     at = predictions.positions(sample_ids)
@@ -190,6 +192,7 @@ def _find(predictions: Predictions, table: pa.Table, path: Path) -> NDArray[np.i
             f"{predictions.directory}: {len(strangers)} rows are of photos that {path} does not have, so the "
             f"predictions belong to another data set: {', '.join(strangers[:10])}"
         )
+    check_photos(predictions, at, sha256s)
     return at
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dataset_builders.errors import DataError
 from dataset_builders.findings import Findings
 from dataset_builders.log_probabilities import read_log_probabilities
-from dataset_builders.manifest import ManifestRow
+from dataset_builders.manifest import ManifestRow, read_manifest
 from dataset_builders.stores import Location
 from dataset_builders.task_card import TaskCard
 
@@ -62,6 +62,7 @@ class StageOneJudge:
             DataError: A photo has no prediction, or a copy and its original were not scored by the same model.
         """
         found = self._found
+        found.check_photos(read_manifest(dataset_dir))
         missing = Findings()
         for row in rows:
             if row.sample_id not in found.logp_K_of:

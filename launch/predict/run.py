@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from dataset_builders.errors import DataError, FingerprintMismatch, RiskFuseError, StepError, StoreError
 from dataset_builders.files import content_hash, remove_unfinished, write_json
+from dataset_builders.manifest import PHOTOS_KEY, photos_sha256
 from dataset_builders.stores import FORBIDDEN, Location, StorePath, each, listed, location
 from launch.predict.config import PredictConfig
 from launch.predict.endpoint.scorer import score_at_endpoint
@@ -205,6 +208,7 @@ def _write_marker(
     marker = {
         "fingerprint": header.fingerprint,
         "rows_sha256": content_hash([shard.content for shard in shards]),
+        PHOTOS_KEY: photos_sha256(pa.array([row.sha256 for shard in shards for row in shard.rows], pa.string())),
         "stage": header.stage,
         "answers": list(header.answer_ids),
         "shards": len(shards),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tiny_task import CARD
 from dataset_builders.build import build_dataset
 from dataset_builders.build_config import BuildConfig
 from dataset_builders.errors import ConfigError, DataError
-from dataset_builders.manifest import ManifestRow, read_manifest
+from dataset_builders.manifest import ManifestRow, photos_sha256, read_manifest, write_manifest
 from dataset_builders.sharegpt import stage_of
 from dataset_builders.specialist import Choice, build_specialist
 from dataset_builders.task_card import TaskCard, load_task_card
@@ -129,6 +130,22 @@ def test_what_is_refused(dataset: Path, card: TaskCard, tmp_path: Path) -> None:
     pq.write_table(pa.table({"sample_id": ["a"], "status": ["ok"], "logp_x": [0.0]}), strange / "part-00000.parquet")
     with pytest.raises(DataError, match="lacks the columns logp_hot, logp_warm, logp_cold"):
         build_specialist(dataset, card, Choice("second", (strange,)))
+
+
+def test_predictions_of_other_pictures_are_not_mined(dataset: Path, card: TaskCard, tmp_path: Path) -> None:
+    rows = train_rows(dataset, "warm", "cold")
+    predictions = predict(tmp_path / "base", {row.sample_id: 0.5 for row in rows})
+    parts = sorted(predictions.glob("part-*.parquet"))
+    ids = [one for part in parts for one in pq.read_table(part)["sample_id"].to_pylist()]
+    sha256_of = {row.sample_id: row.sha256 for row in rows}
+    marker = json.loads((predictions / "predictions.json").read_text(encoding="utf-8"))
+    marker["photos_sha256"] = photos_sha256(pa.array([sha256_of[one] for one in ids], pa.string()))
+    (predictions / "predictions.json").write_text(json.dumps(marker), encoding="utf-8")
+    build_specialist(dataset, card, Choice("second", (predictions,), seed=1))
+    manifest = [replace(row, sha256="0" * 64) if row.sample_id == ids[0] else row for row in read_manifest(dataset)]
+    write_manifest(dataset, manifest)
+    with pytest.raises(DataError, match="photos of the data set have changed since they were predicted"):
+        build_specialist(dataset, card, Choice("second", (predictions,), seed=1))
 
 
 def test_each_specialist_of_a_card_gets_its_own_set(make_config: Callable[..., BuildConfig], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -10,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fusion_data import make_card, simulate, write_dataset, write_predictions
 
 from dataset_builders.errors import DataError, FingerprintMismatch
-from dataset_builders.manifest import ManifestRow, read_manifest, write_manifest
+from dataset_builders.manifest import ManifestRow, photos_sha256, read_manifest, write_manifest
 from fusion.fit import FitSettings
 from fusion.fuse import fuse
 from fusion.held_out import read_held_out
@@ -23,6 +25,7 @@ from fusion.rows import read_manifest_columns
 
 CARD = make_card()
 ANSWERS = {"base": CARD.label_ids, "second": ("yes", "no")}
+COLUMNS = ("sample_id", "sha256", "split", "fold")
 QUICK = FitSettings(folds=3, resamples=100)
 SIZES = {"train": 300, "test": 60}  # training photos lie in folds 0 (the split val), 1 and 2
 
@@ -77,7 +80,7 @@ def _fuse(world: dict[str, Any], out: str, **more: Any) -> Any:
 
 def _held_out(world: dict[str, Any], stage: str = "base") -> Any:
     main = read_predictions(world[stage], ANSWERS[stage])
-    return read_held_out(world["oof"], stage, main, read_manifest_columns(world["data"]), CARD)
+    return read_held_out(world["oof"], stage, main, read_manifest_columns(world["data"], COLUMNS), CARD)
 
 
 @pytest.mark.parametrize("stage", ["base", "second"])
@@ -223,3 +226,32 @@ def test_predictions_of_another_stage_are_refused(world: dict[str, Any]) -> None
     _change_marker(world["oof"] / "second" / "fold-1", stage="third")
     with pytest.raises(DataError, match=r"fold-1: holds predictions of stage third"):
         _fuse(world, "wrong folds", out_of_fold=world["oof"])
+
+
+@pytest.mark.parametrize("place", ["base", "second", "oof/second/fold-2"])
+def test_other_pictures_of_the_same_names_are_refused(world: dict[str, Any], place: str) -> None:
+    """The next delivery's 1.jpg is not the last one's; fused with out-of-fold predictions and without."""
+    root = world["oof"].parent
+    rows = [replace(row, sha256=hashlib.sha256(row.sample_id.encode()).hexdigest()) for row in world["rows"]]
+    copy = next(row for row in read_manifest(world["data"]) if row.parent is not None)
+    write_manifest(world["data"], [*rows, copy])
+    sha256_of = {row.sample_id: row.sha256 for row in [*rows, copy]}
+    for directory in ("base", "second", "oof/base/fold-1", "oof/base/fold-2", "oof/second/fold-1", "oof/second/fold-2"):
+        ids = [one for part in sorted((root / directory).glob("part-*")) for one in _ids(part)]
+        digest = photos_sha256(pa.array([sha256_of[one] for one in ids], pa.string()))
+        _change_marker(root / directory, photos_sha256=digest)
+    _fuse(world, "right", out_of_fold=world["oof"])
+    changed = next(n for n, row in enumerate(rows) if row.fold == 2)
+    rows[changed] = replace(rows[changed], sha256="0" * 64)
+    write_manifest(world["data"], [*rows, copy])
+    with pytest.raises(DataError, match=r"photos of the data set have changed since they were predicted"):
+        _fuse(world, "wrong", out_of_fold=world["oof"])
+    for directory in ("base", "second", "oof/base/fold-1", "oof/base/fold-2", "oof/second/fold-1", "oof/second/fold-2"):
+        if directory != place:
+            _change_marker(root / directory, photos_sha256="")
+    with pytest.raises(DataError, match=f"{root / place}: the photos"):
+        _fuse(world, "wrong", out_of_fold=world["oof"])
+
+
+def _ids(part: Path) -> list[str]:
+    return pq.read_table(part, columns=["sample_id"])["sample_id"].to_pylist()

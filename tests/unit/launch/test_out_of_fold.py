@@ -360,7 +360,7 @@ def test_every_photo_has_one_prediction_by_the_model_of_its_fold(
     fitted = {row.sample_id: row.fold for row in read_manifest(built) if row.fold >= 0}
     directories = sorted(out.glob("fold-*"))
     probabilities, _ = read_target_probabilities(
-        directories, card, card.specialists[0]
+        directories, card, card.specialists[0], read_manifest(built)
     )  # as mining reads them; refuses photos that come twice
     assert probabilities.keys() == fitted.keys()
     for fold, directory in enumerate(directories):

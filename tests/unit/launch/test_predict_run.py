@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_builders.errors import ConfigError, DataError, FingerprintMismatch, PhotoError
+from dataset_builders.files import file_sha256
 from dataset_builders.manifest import QUARANTINED, ManifestRow, write_manifest
 from launch.cli import main
 from launch.predict import PredictConfig, predict, rows
@@ -74,6 +76,9 @@ def test_rows_follow_the_list_and_a_missing_photo_is_a_failed_row(settings, card
     marker = json.loads((settings["out"] / "predictions.json").read_text(encoding="utf-8"))
     assert (marker["rows"], marker["shards"], marker["failed"]) == (len(names), 6, 1)
     assert marker["fingerprint"] == report.fingerprint
+    photos = [settings["images"] / name for name in names]
+    pictures = "".join(file_sha256(photo) if photo.is_file() else "" for photo in photos)
+    assert marker["photos_sha256"] == hashlib.sha256(pictures.encode()).hexdigest()
     metadata = pq.read_schema(settings["out"] / "part-00000.parquet").metadata
     assert json.loads(metadata[b"riskfuse.fingerprint"]) == report.fingerprint
     assert json.loads(metadata[b"riskfuse.stage"]) == {"stage": "base", "answers": list(card.label_ids)}
