@@ -63,7 +63,8 @@ def balanced_repeats(
         seed: Decides which rows come once more than others.
 
     Returns:
-        Repeats, shape (N,), int32. Every photo stands there by itself or by a copy. 0 for rows that are not trained on.
+        Repeats, shape (N,), int32. Every photo stands there by itself or by a copy, also where that takes more rows
+        than are wanted. 0 for rows that are not trained on.
     """
     repeats_N = np.zeros(len(rows), dtype=np.int32)
     originals: dict[str, list[int]] = defaultdict(list)
@@ -77,17 +78,23 @@ def balanced_repeats(
         members, of_copies = originals[label_id], copies[label_id]
         # Photos whose copies were all dropped have to stand for themselves: nothing is lost.
         alone = [index for index in members if rows[index].sample_id not in shown]
-        total_copies = min(copy_rows[label_id], wanted[label_id] - len(alone)) if of_copies else 0
+        total_copies = max(0, min(copy_rows[label_id], wanted[label_id] - len(alone))) if of_copies else 0
         repeats_N[of_copies] = repeat_evenly(len(of_copies), total_copies, rng)
+        # With fewer rows than copies, some copies do not stand there either.
+        stand = {rows[index].parent for index in of_copies if repeats_N[index]}
+        alone = [index for index in members if rows[index].sample_id not in stand]
         repeats_N[members] = _spread(members, alone, wanted[label_id] - total_copies, rng)
     return repeats_N
 
 
 def _spread(members: Sequence[int], alone: Sequence[int], total: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """``total`` rows over all members, evenly; when they do not suffice for all, ``alone`` get one first."""
+    """``total`` rows over all members, evenly.
+
+    When they do not suffice for all, each of ``alone`` gets one, and others what is left.
+    """
     if total >= len(members):
         return repeat_evenly(len(members), total, rng)
     first = set(alone)
     others = [index for index in members if index not in first]
-    picked = first | {others[i] for i in rng.permutation(len(others))[: total - len(first)]}
+    picked = first | {others[i] for i in rng.permutation(len(others))[: max(0, total - len(first))]}
     return np.array([index in picked for index in members], dtype=np.int32)

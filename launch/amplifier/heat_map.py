@@ -39,7 +39,8 @@ def draw_heat_map(path: Path, photo: Any, explanation: Explanation, title: str) 
     figure = Figure(figsize=(PANEL_INCHES * (1 + len(maps)), PANEL_INCHES * tall + 0.8), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, 1 + len(maps))
     answers = ", ".join(f"p({name}) = {p:.3f}" for name, p in explanation.probabilities.items())
-    figure.suptitle(f"{title}\n{answers}", fontsize=9)
+    # A photo's name is text, whatever it holds: two dollar signs are no formula.
+    figure.suptitle(f"{title}\n{answers}", fontsize=9, parse_math=False)
     panels[0].set_title("photo", fontsize=8)
     for panel in panels:
         panel.imshow(photo)

@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stage", nargs="+", metavar="NAME", help="only these specialists of the card (default: all)")
     parser.add_argument(
-        "--rows", type=_positive, help="rows of a training set, filled by repetition (default: each positive once)"
+        "--rows",
+        type=_positive,
+        help="rows of a training set, filled by repetition; not kept to where each positive would not come once at the "
+        "card's ratio (default: each positive once)",
     )
     parser.add_argument("--seed", type=int, default=0, help="decides the random negatives (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the text")
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             found[stage] = {"fresh": result.fresh, **result.marker}
             continue
         print(f"{stage}: is the label one of {', '.join(card.specialist(stage).targets)}?")
-        _print_counts(result.marker)
+        _print_counts(result.marker, args.rows)
         if result.fresh:
             print(f"wrote {args.dataset}/{stage}_train.json and {stage}_val.json")
         else:
@@ -58,13 +61,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_counts(marker: dict[str, Any]) -> None:
+def _print_counts(marker: dict[str, Any], wanted: int | None) -> None:
     train, val = marker["train"], marker["val"]
     print(
         f"train: {train['rows']} rows; {train['positives']} positives in {train['positive_rows']} rows, "
         f"{train['hard_negatives']} hard and {train['random_negatives']} random negatives in "
         f"{train['negative_rows']} rows"
     )
+    if wanted is not None and train["rows"] != wanted:
+        print(f"       --rows {wanted} does not hold each positive once at the card's ratio, so it is not kept to")
     if train["negatives_without_prediction"]:
         print(f"       {train['negatives_without_prediction']} negatives have no prediction and could not be mined")
     print(f"val:   {val['rows']} rows; {val['positives']} positives, {val['negatives']} negatives")

@@ -41,8 +41,9 @@ def plot_variations(figures: Mapping[str, Any], path: Path) -> None:
     axes[1].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     axes[1].grid(axis="x", alpha=0.3)
     if scored:
-        low = [item["score"] - item["score_interval"][0] for item in others]
-        high = [item["score_interval"][1] - item["score"] for item in others]
+        # A percentile interval of few photos need not hold the score itself.
+        low = [max(0.0, item["score"] - item["score_interval"][0]) for item in others]
+        high = [max(0.0, item["score_interval"][1] - item["score"]) for item in others]
         scores = [item["score"] for item in others]
         axes[2].errorbar(scores, places, xerr=[low, high], fmt="none", ecolor="grey", elinewidth=1, capsize=2)
         axes[2].scatter(scores, places, c=colours, zorder=3)

@@ -46,13 +46,14 @@ def run_stability(config: StabilityConfig) -> StabilityReport:
     """Predict the reference and every variation, compare, and write the report; ``stability.json`` last.
 
     Raises:
-        ConfigError: Recipe, task card, paraphrases or adapters are not what they must be.
-        DataError: The split has no photos.
+        ConfigError: Recipe, task card, paraphrases or adapters are not what they must be; the card has no such stage.
+        DataError: The split has no photos, or they have labels of another task card.
         FingerprintMismatch: ``config.out`` holds predictions of another configuration.
         StepError: A variation could not be predicted.
     """
     card = load_task_card(config.task)
-    rows = _draw_photos(config)
+    card.answers(config.stage)  # a wrong name is said before anything is predicted
+    rows = _draw_photos(config, card)
     write_manifest(config.out / PHOTOS, rows)
     variations = list_variations(config, card, config.out / PHOTOS)
     for variation in variations:
@@ -68,15 +69,20 @@ def run_stability(config: StabilityConfig) -> StabilityReport:
     return StabilityReport(table, figures, config.out)
 
 
-def _draw_photos(config: StabilityConfig) -> list[ManifestRow]:
+def _draw_photos(config: StabilityConfig, card: TaskCard) -> list[ManifestRow]:
     """The photos, in the manifest's order and with absolute paths.
 
     Raises:
-        DataError: There are none.
+        DataError: There are none, or they have labels of another task card.
     """
     rows = [row for row in read_manifest(config.data) if row.split == config.split and row.usable]
     if not rows:
         raise DataError(f"{config.data}: no photos in split {config.split!r}; name another with --split")
+    if strange := sorted({row.label for row in rows if row.label is not None} - set(card.label_ids)):
+        raise DataError(
+            f"{config.data}: has the labels {', '.join(strange)}, which {config.task} does not have; give the task card "
+            "that the data set was built with"
+        )
     if config.photos is not None and config.photos < len(rows):
         rows = [rows[number] for number in _stratified(rows, config.photos, config.seed)]
     return [replace(row, image=str((config.data / row.image).resolve())) for row in rows]

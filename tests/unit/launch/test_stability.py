@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -104,6 +105,12 @@ def test_report_of_the_random_model_is_complete_and_resumable(settings, capsys, 
 def test_mistakes_are_named(settings, card, tmp_path, capsys):
     with pytest.raises(DataError, match="no photos in split 'dev'"):
         run_stability(StabilityConfig(**settings | {"split": "dev"}))
+    with pytest.raises(ConfigError, match="no stage 'high_rsik'"):
+        run_stability(StabilityConfig(**settings | {"stage": "high_rsik"}))
+    other = yaml.safe_load(Path(settings["task"]).read_text(encoding="utf-8").replace("not_corridor", "elsewhere"))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other, allow_unicode=True), encoding="utf-8")
+    with pytest.raises(DataError, match=r"labels not_corridor, which .*other.yaml does not have"):
+        run_stability(StabilityConfig(**settings | {"task": tmp_path / "other.yaml"}))
     twice = [{"name": "a", "system": "s", "user": "u"}] * 2
     settings["paraphrases"].write_text(yaml.safe_dump({"paraphrases": twice}), encoding="utf-8")
     with pytest.raises(ConfigError, match="different names"):

@@ -85,3 +85,17 @@ def test_copies_are_spread_evenly(card: TaskCard) -> None:
     assert set(copies_N[3:13]) == {1}
     assert copies_N[13:53].sum() == 10
     assert copies_N[53:].sum() == 0  # the validation set
+
+
+@settings(max_examples=60, deadline=None)
+@given(wanted=st.integers(0, 12), copied=st.integers(1, 6), copy_rows=st.integers(0, 12), seed=st.integers(0, 9))
+def test_no_photo_is_lost_where_fewer_rows_are_wanted_than_there_are_photos(
+    wanted: int, copied: int, copy_rows: int, seed: int
+) -> None:
+    """As in a fold, which holds more of a class's photos than its share of the plan's rows."""
+    photos = [row for row in rows_of({"hot": 8}) if row.split == "train"]
+    everything = with_copies(photos, [int(n < copied) for n in range(8)])
+    repeats_N = balanced_repeats(everything, {"hot": wanted}, {"hot": copy_rows}, seed=seed)
+    assert (repeats_N >= 0).all()
+    standing = {row.parent or row.sample_id for row, count in zip(everything, repeats_N, strict=True) if count}
+    assert standing == {row.sample_id for row in photos}
