@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from dataset_builders.config_file import FrozenModel
 from dataset_builders.manifest import DROPPED, OK, ManifestRow
@@ -28,7 +28,7 @@ class DropRule(FrozenModel):
         quantile: Drop this share of every label's copies, those with the lowest scores, rounded down; 0 to below 1.
     """
 
-    below: float | None = None
+    below: FiniteFloat | None = None
     quantile: Annotated[float, Field(ge=0, lt=1)] | None = None
 
     @model_validator(mode="after")

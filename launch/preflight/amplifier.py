@@ -30,4 +30,7 @@ def check_amplifier(recipe: TrainingRecipe) -> list[Finding]:
     if recipe.trains_adapter and MODULE not in additional_targets(recipe):
         problem = f"{directory} has a {MODULE}, which LLaMA-Factory would freeze and leave out of the adapter"
         findings.append(error(f"{recipe.path}: additional_target", problem, f"Set 'additional_target: {MODULE}'."))
+    if recipe.raw.get("finetuning_type") == "freeze":
+        problem = f"{directory} has a {MODULE}, which freeze tuning does not train: it opens layers of the base alone"
+        findings.append(error(f"{recipe.path}: finetuning_type", problem, "Use lora with additional_target, or full."))
     return findings

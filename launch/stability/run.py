@@ -80,8 +80,8 @@ def _draw_photos(config: StabilityConfig, card: TaskCard) -> list[ManifestRow]:
         raise DataError(f"{config.data}: no photos in split {config.split!r}; name another with --split")
     if strange := sorted({row.label for row in rows if row.label is not None} - set(card.label_ids)):
         raise DataError(
-            f"{config.data}: has the labels {', '.join(strange)}, which {config.task} does not have; give the task card "
-            "that the data set was built with"
+            f"{config.data}: has the labels {', '.join(strange)}, which {config.task} does not have; give the task "
+            "card that the data set was built with"
         )
     if config.photos is not None and config.photos < len(rows):
         rows = [rows[number] for number in _stratified(rows, config.photos, config.seed)]

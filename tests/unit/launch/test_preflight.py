@@ -130,6 +130,7 @@ def test_amplifier_that_would_be_dropped_frozen_or_run_changed_code(project, tin
         ({"trust_remote_code": None}, "trust_remote_code"),
         ({"additional_target": None}, "additional_target"),
         ({"additional_target": "lm_head"}, "additional_target"),
+        ({"finetuning_type": "freeze", "additional_target": None}, "finetuning_type"),
     ):
         assert any(f.level == "error" and where in f.where for f in project(**(sound | changes))), changes
     assert project(**(sound | {"additional_target": None, "finetuning_type": "full"})) == []

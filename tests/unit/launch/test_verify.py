@@ -266,6 +266,7 @@ def test_first_stage_from_the_command_line(
         (("--by", "none", "--drop-below", "-1"), "nothing can be dropped"),
         (("--by", "none", "--model", "x"), "--model can only be used with --by dual_encoder, but --by is none"),
         (("--by", "stage1", "--predictions", "nowhere", "--drop-quantile", "1"), "--drop-quantile: .*less than 1"),
+        (("--by", "stage1", "--predictions", "nowhere", "--drop-below", "nan"), "--drop-below: .*finite"),
         (("--by", "stage1", "--predictions", "nowhere"), "no such file, so the predictions are not complete"),
         (("--by", "dual_encoder", "--model", "x", "--batch-size", "0"), "--batch-size must be at least 1"),
     ],
