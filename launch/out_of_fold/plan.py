@@ -16,6 +16,7 @@ from dataset_builders.task_card import TaskCard, load_task_card
 from launch.out_of_fold.config import OutOfFoldConfig
 from launch.out_of_fold.steps import fold_prediction_step, fold_training_step
 from launch.pipeline.step import Step
+from launch.preflight.datasets import dataset_names_of
 from launch.recipe import TrainingRecipe, load_recipe
 
 __all__ = ["SCORED_SPLITS", "FoldPlan", "OutOfFoldPlan", "fold_name", "plan_folds"]
@@ -144,6 +145,13 @@ def _refuse_leaks(recipe: TrainingRecipe, overrides: dict[str, Any]) -> None:
     for key, reason in _LEAKS.items():
         if values.get(key):
             findings.add(f"{key}: got {values[key]!r}, but {reason}; override it with `{key}=null`")
+    if values.get("lr_scheduler_type") == "reduce_lr_on_plateau":
+        reason = "the photos that a fold holds out, its validation set, would set the learning rate"
+        findings.add(f"lr_scheduler_type: got 'reduce_lr_on_plateau', but {reason}; override it with another")
+    names = dataset_names_of(TrainingRecipe(recipe.path, values), "dataset")
+    if len(names) > 1:
+        reason = "a fold trains on its stage's photos alone, and its model would know less than the main one"
+        findings.add(f"dataset: got {', '.join(names)}, but {reason}; name that set alone")
     findings.raise_if_any(
         ConfigError, f"{recipe.path}: the folds would not be trained without the photos that they score"
     )

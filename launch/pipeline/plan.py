@@ -15,6 +15,7 @@ from dataset_builders.errors import ConfigError
 from dataset_builders.files import write_text
 from dataset_builders.task_card import BASE, TaskCard, load_task_card
 from launch.pipeline.config import PipelineConfig
+from launch.pipeline.data_sets import check_data_sets
 from launch.pipeline.fold_steps import OUT_OF_FOLD, fold_predictions, folds_step, mined_predictions
 from launch.pipeline.model_steps import (
     offline_environment,
@@ -40,7 +41,8 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
     """Make the steps of a pipeline.
 
     Raises:
-        ConfigError: The task card, the build config or a recipe is missing or wrong.
+        ConfigError: The task card, the build config or a recipe is missing or wrong, or a recipe names a data set that
+            is not its stage's.
     """
     card = load_task_card(config.task)
     built, data = load_build_config(config.data), training_data(config)
@@ -50,6 +52,7 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
             "give both the same"
         )
     stages = stages_of(config, card)
+    check_data_sets(config, card, {name: resolve_recipe(config, name) for name in stages})
     steps = [_prepare(config)] if config.prepare is not None else []
     steps.append(_build(config, built))
     if config.augment is not None:

@@ -198,6 +198,12 @@ def test_what_is_refused_before_any_work(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)3 findings.*tokenized_path.*adapter_name_or_path.*load_best"):
         plan_folds(make(overrides=leaks))
     assert plan_folds(make(overrides=dict.fromkeys(leaks)))
+    with pytest.raises(ConfigError, match="lr_scheduler_type: got 'reduce_lr_on_plateau', but the photos that a fold"):
+        plan_folds(make(overrides={"lr_scheduler_type": "reduce_lr_on_plateau"}))
+    recipe = tmp_path / "two_sets.yaml"
+    recipe.write_text("dataset: corridor_train,other\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="dataset: got corridor_train, other, but a fold trains on its stage's"):
+        plan_folds(make(recipe=recipe))
     for changes, words in (
         ({"overrides": {"output_dir": "x", "dataset": "y"}}, "dataset and output_dir"),
         ({"saves": tmp_path / "predictions"}, "a directory each"),

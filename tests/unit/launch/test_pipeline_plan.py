@@ -143,18 +143,54 @@ def test_specialists_come_in_the_card_s_order_and_those_not_listed_take_no_part(
     values = yaml.safe_load(config.data.read_text(encoding="utf-8")) | {"task": str(task)}
     data.write_text(yaml.safe_dump(values), encoding="utf-8")
     stage = config.specialists["high_risk"].model_dump()
-    both = {"task": task, "data": data, "specialists": {"grave": stage, "high_risk": stage}}
+    sets = {"dataset": "corridor_grave_train", "eval_dataset": "corridor_grave_val"}
+    grave = stage | {"overrides": stage["overrides"] | sets}
+    both = {"task": task, "data": data, "specialists": {"grave": grave, "high_risk": stage}}
     steps = plan_steps(PipelineConfig.model_validate(config.model_dump() | both))
     names = [f"{verb}_{name}" for name in ("high_risk", "grave") for verb in ("set", "train", "predict")]
     assert [step.name for step in steps][-8:] == [*names, "fuse", "report"]
     words = steps[-2].make_commands()[0].shown
     assert "high_risk=predictions/demo/high_risk" in words
     assert "grave=predictions/demo/grave" in words
-    alone = PipelineConfig.model_validate(config.model_dump() | both | {"specialists": {"grave": stage}})
+    alone = PipelineConfig.model_validate(config.model_dump() | both | {"specialists": {"grave": grave}})
     assert "high_risk" not in " ".join(step.name for step in plan_steps(alone))
     strange = PipelineConfig.model_validate(config.model_dump() | {"specialists": {"third": stage}})
     with pytest.raises(ConfigError, match="no specialist 'third'"):
         plan_steps(strange)
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "said"),
+    [
+        (
+            "base",
+            {"dataset": "mine_train"},
+            "base: recipes/tiny/base.yaml: dataset: expected corridor_train, got mine_",
+        ),
+        ("base", {"dataset": None}, "dataset: expected corridor_train, got none"),
+        ("base", {"dataset": "corridor_train,corridor_high_risk_train"}, "dataset: expected corridor_train, got corr"),
+        ("base", {"dataset": ["corridor_train", "corridor_test"]}, "got corridor_train, corridor_test"),
+        ("high_risk", {"dataset": "corridor_train"}, "high_risk: .*expected corridor_high_risk_train, got corridor_tr"),
+        ("high_risk", {"eval_dataset": "corridor_val"}, "eval_dataset: expected corridor_high_risk_val, got corridor_"),
+    ],
+)
+def test_data_sets_that_the_pipeline_does_not_make_for_a_stage_are_said_before_the_first_step(
+    config, stage, overrides, said
+):
+    old = getattr(config, stage, None) or config.specialists[stage]
+    new = old.model_copy(update={"overrides": old.overrides | overrides})
+    update = {"base": new} if stage == "base" else {"specialists": {stage: new}}
+    with pytest.raises(ConfigError, match=said):
+        plan_steps(config.model_copy(update=update))
+
+
+def test_a_stage_may_train_on_an_earlier_one_s_set_too_but_not_out_of_fold(config):
+    old = config.specialists["high_risk"]
+    new = old.model_copy(update={"overrides": old.overrides | {"dataset": "corridor_high_risk_train,corridor_train"}})
+    config = config.model_copy(update={"specialists": {"high_risk": new}})
+    assert plan_steps(config)
+    with pytest.raises(ConfigError, match="expected corridor_high_risk_train, got corridor_high_risk_train, corr"):
+        plan_steps(config.model_copy(update={"out_of_fold": True}))
 
 
 def test_out_of_fold_trains_all_other_folds_and_everything_is_learnt_from_what_was_held_out(config):

@@ -250,12 +250,14 @@ def test_first_stage_from_the_command_line(
     assert [row.sample_id for row in read_manifest(tmp_path / "set") if row.status == "dropped"] == [lost]
     marker = json.loads((tmp_path / "set" / "build.json").read_text(encoding="utf-8"))
     assert marker["verification"]["rule"] == {"below": -1.5, "quantile": None}
-    capsys.readouterr()
+    assert "note: no out_of_fold.json beside" in capsys.readouterr().err
+    (tmp_path / "out_of_fold.json").write_text("{}", encoding="utf-8")
     assert verify("--by", "stage1", "--predictions", tmp_path / "oof", "--json") == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert (found["fresh"], found["rule"]) == (False, {"below": -1.5, "quantile": None})
     assert "nothing to do" in printed.err
+    assert "note" not in printed.err
 
 
 @pytest.mark.parametrize(
