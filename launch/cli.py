@@ -1,13 +1,16 @@
 """The ``riskfuse`` command: finds the subcommand, runs it, turns a user's error into one message and exit code 2.
 
 Exit codes: 0 success, 1 the command ran but some rows or checks failed (they are listed), 2 a mistake that the
-message tells how to mend, 130 interrupted. docs/cli.md has them for each command.
+message tells how to mend, 130 interrupted, 141 the reader of the output went away. docs/cli.md has them for each
+command.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import select
 import shlex
 import sys
 from collections.abc import Sequence
@@ -97,6 +100,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code, see the module's docstring.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return 141  # 128 + SIGPIPE, as of any program in a shell
+
+
+def _run(words: Sequence[str]) -> int:
     command = words[0] if words else ""
     try:
         args = _parser().parse_args(words)
@@ -109,6 +124,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = [word for word in words if (command, word) != ("run", "--redo")]  # which would throw away what is done
         print(f"riskfuse {command}: interrupted; {kept} with: {shlex.join(['riskfuse', *again])}", file=sys.stderr)
         return 130
+
+
+def _nobody_reads() -> bool:
+    """Did the reader of stdout, such as ``head``, go away? Then Python is kept from trying again at exit."""
+    stdout = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(stdout, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False  # another pipe broke
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
 
 
 if __name__ == "__main__":

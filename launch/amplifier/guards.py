@@ -19,9 +19,16 @@ CODE_NAME = "modeling_hazard_amplifier.py"
 
 
 def model_config(directory: Path) -> dict[str, Any]:
-    """``config.json`` of a model directory; empty when there is none, as for a hub name."""
+    """``config.json`` of a model directory; empty when there is none, as for a hub name.
+
+    Raises:
+        ConfigError: It is no JSON, as after an interrupted copy.
+    """
     file = directory / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ConfigError(f"{file}: no JSON ({error}), perhaps half of a copy; copy or download it again") from None
 
 
 def amplifier_section(directory: Path) -> dict[str, Any] | None:

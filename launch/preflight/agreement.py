@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dataset_builders.sharegpt import IMAGE_TOKEN, stage_of
 from dataset_builders.task_card import TaskCard
+from launch.amplifier.guards import model_config
 from launch.preflight.datasets import LoadedDataset
 from launch.preflight.finding import Finding, error, warning
 from launch.preflight.length import image_rules
@@ -29,10 +30,9 @@ def check_template(recipe: TrainingRecipe) -> list[Finding]:
         return [error(where, f"LLaMA-Factory has no template {name!r}", "Qwen2.5-VL takes qwen2_vl.")]
     if TEMPLATES[name].mm_plugin.image_token is None:
         return [error(where, f"{name!r} takes no photos", "Qwen2.5-VL takes qwen2_vl.")]
-    directory = Path(recipe.model_name_or_path)
-    if (directory / "config.json").is_file():
-        kind = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type", "")
-        expected = _TEMPLATE_OF_TYPE.get(kind)
+    config = model_config(Path(recipe.model_name_or_path))
+    if config:
+        expected = _TEMPLATE_OF_TYPE.get(config.get("model_type", ""))
     else:
         expected = DEFAULT_TEMPLATE.get(recipe.model_name_or_path.rsplit("/", 1)[-1])
     if expected is not None and expected != name:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from dataset_builders.errors import ConfigError
-from launch.amplifier.guards import MODULE, check_code, model_config
+from dataset_builders.sharegpt import stage_of
+from dataset_builders.task_card import TaskCard
+from launch.amplifier.answer_tokens import deciding_tokens
+from launch.amplifier.guards import MODULE, amplifier_section, check_code, model_config
 from launch.preflight.arguments import additional_targets
+from launch.preflight.datasets import dataset_names_of
 from launch.preflight.finding import Finding, error
 from launch.recipe import TrainingRecipe
 
-__all__ = ["check_amplifier"]
+__all__ = ["check_amplifier", "check_auxiliary_loss"]
 
 
 def check_amplifier(recipe: TrainingRecipe) -> list[Finding]:
@@ -33,4 +37,25 @@ def check_amplifier(recipe: TrainingRecipe) -> list[Finding]:
     if recipe.raw.get("finetuning_type") == "freeze":
         problem = f"{directory} has a {MODULE}, which freeze tuning does not train: it opens layers of the base alone"
         findings.append(error(f"{recipe.path}: finetuning_type", problem, "Use lora with additional_target, or full."))
+    return findings
+
+
+def check_auxiliary_loss(recipe: TrainingRecipe, card: TaskCard) -> list[Finding]:
+    """Are the answers that the amplifier's own loss waits for those of the data sets? It is zero for all others."""
+    directory = Path(recipe.model_name_or_path)
+    section = amplifier_section(directory)
+    if section is None or not section.get("auxiliary_weight"):
+        return []
+    findings = []
+    for stage in dict.fromkeys(stage_of(name, card) for name in dataset_names_of(recipe, "dataset")):
+        where = f"{recipe.path}: model_name_or_path"
+        remedy = f"Prepare it again: riskfuse amplify … --aux-weight with this task card and --stage {stage}."
+        try:
+            expected = deciding_tokens(directory, card, stage)
+        except ConfigError as refusal:
+            findings.append(error(where, f"{directory} was prepared with --aux-weight, but {refusal}", remedy))
+            continue
+        if any(section.get(key) != value for key, value in expected.items()):
+            problem = f"{directory} was prepared with --aux-weight for other answers than stage {stage!r} has"
+            findings.append(error(where, problem, remedy))
     return findings

@@ -30,7 +30,7 @@ def check_recipe(
     """
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")
     from launch.preflight.agreement import check_agreement, check_predictions, check_template
-    from launch.preflight.amplifier import check_amplifier
+    from launch.preflight.amplifier import check_amplifier, check_auxiliary_loss
     from launch.preflight.arguments import check_arguments
     from launch.preflight.datasets import load_datasets
     from launch.preflight.length import check_length
@@ -46,7 +46,7 @@ def check_recipe(
     if not template_findings:
         findings += check_length(recipe, datasets)
     if card is not None:
-        findings += check_agreement(recipe, card, datasets)
+        findings += check_agreement(recipe, card, datasets) + check_auxiliary_loss(recipe, card)
     if predictions is not None:
         findings += check_predictions(recipe, Path(predictions))
     return sorted(findings, key=lambda finding: finding.level != "error")

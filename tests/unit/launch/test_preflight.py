@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
 
+from dataset_builders.errors import ConfigError
 from dataset_builders.sharegpt import conversation, write_dataset_info
 from launch.cli import main
 from launch.preflight import check_recipe
@@ -137,6 +139,37 @@ def test_amplifier_that_would_be_dropped_frozen_or_run_changed_code(project, tin
     with (model / "modeling_hazard_amplifier.py").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
     assert any("differs" in str(finding) for finding in project(**sound))
+
+
+def test_amplifier_whose_own_loss_waits_for_other_answers(project, tiny_model, tmp_path, card, card_path):
+    from launch.amplifier import MODULE, AmplifierOptions
+    from launch.amplifier.answer_tokens import deciding_tokens
+    from launch.amplifier.checkpoint import prepare_checkpoint
+
+    specialist = card.stages[1]
+    sets = [f"{card.task}_{specialist}_{split}" for split in ("train", "val")]
+    write_dataset_info(project.data, sets, card)
+    for name in ("train", "val"):
+        prompt, answer = card.prompt(specialist), card.answers(specialist)[0].text
+        photos = ("0.png", "1.png") if name == "train" else ("3.png",)
+        write_rows(
+            project.data / f"{specialist}_{name}.json", [conversation(prompt, photo, answer) for photo in photos]
+        )
+    tokens = deciding_tokens(tiny_model, card, specialist)
+    for name, changes in (("same", {}), ("other", {"positive_token": tokens["positive_token"] + 1})):
+        prepare_checkpoint(tiny_model, tmp_path / name, AmplifierOptions(auxiliary_weight=0.3, **(tokens | changes)))
+    recipe = {"trust_remote_code": True, "additional_target": MODULE, "dataset": sets[0], "eval_dataset": sets[1]}
+    assert project(**recipe, model_name_or_path=str(tmp_path / "same")) == []
+    (found,) = project(**recipe, model_name_or_path=str(tmp_path / "other"))
+    assert "for other answers than stage" in found.problem
+
+
+def test_model_that_was_half_copied_is_named(project, tiny_model, tmp_path):
+    model = tmp_path / "half"
+    shutil.copytree(tiny_model, model)
+    (model / "config.json").write_text('{"model_type": "qwen2', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"half/config\.json: no JSON .* perhaps half of a copy"):
+        project(model_name_or_path=str(model))
 
 
 def test_malformed_conversations_and_missing_photos(project, card):
