@@ -11,7 +11,7 @@ env: $(STAMP) ## create .venv from the lock; does nothing when it is up to date
 
 # The environment lives beside its stamp: an interrupted install leaves no stamp and is taken up again.
 $(STAMP): requirements.lock uv.requirements pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "RiskFuse needs Python 3.11 or newer: make env PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "RiskFuse needs Python 3.11 to 3.13: make env PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r uv.requirements
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock

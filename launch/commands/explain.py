@@ -12,7 +12,7 @@ __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "draw where the hazard amplifier's queries look in photos, and print what the model answers"
 EXAMPLE = (
-    "riskfuse explain data/corridor/images/board_b/0001.jpg --recipe recipes/tiny/high_risk_amplified.yaml "
+    "riskfuse explain data/corridor/images/board_b/board_b_00001.jpg --recipe recipes/tiny/high_risk_amplified.yaml "
     "--task recipes/tasks/corridor.yaml --stage high_risk --out explanations"
 )
 

@@ -17,8 +17,8 @@ __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "calibrate all models, correct the base model by the specialists, decide and write the submission"
 EXAMPLE = (
-    "riskfuse fuse data/board --task recipes/tasks/corridor.yaml --base predictions/board/base "
-    "--specialist predictions/board/high_risk --out runs/board/fusion"
+    "riskfuse fuse data/demo --task recipes/tasks/corridor.yaml --base predictions/demo/base "
+    "--specialist predictions/demo/high_risk --out runs/by_hand"
 )
 
 FIT_OPTIONS = ("decision", "guard_level", "force_fusion", "folds", "seed", "alpha", "label_errors")

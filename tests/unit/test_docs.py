@@ -1,6 +1,7 @@
 """What the documents promise: files and commands that exist, an example that is valid."""
 
 import argparse
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -98,6 +99,14 @@ def test_cli_page_has_a_row_for_every_command_and_is_right_about_it():
         options = [option for action in subparsers.choices[name]._actions for option in action.option_strings]
         assert ("--json" in options) == (has_json == "yes"), name
         assert after.startswith("goes on") == (name in cli._GO_ON), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_example_of_a_command_s_help_is_one_that_it_takes(name):
+    command = importlib.import_module(f"launch.commands.{name.replace('-', '_')}")
+    program, *words = shlex.split(command.EXAMPLE)
+    assert program == "riskfuse"
+    assert cli._parser().parse_args(words).command == name
 
 
 def test_example_task_card_is_valid(tmp_path):
