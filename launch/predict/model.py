@@ -93,8 +93,13 @@ def load_for_prediction(spec: ModelSpec) -> LoadedModel:
     if module["processor"] is None:
         raise ConfigError(f"{spec.model}: has no image processor; a vision-language model is needed")
     _check_class(model, spec)
-    dtype = _number_type(spec, model)
-    model = model.to(device=spec.device, dtype=dtype).eval()
+    if getattr(model, "is_quantized", False):
+        # Packed weights keep the types that they were loaded with; bitsandbytes has put them on the device.
+        if spec.dtype != "auto":
+            raise ConfigError(f"--dtype {spec.dtype}: the recipe's quantization_bit decides the weights; leave it out")
+    else:
+        model = model.to(device=spec.device, dtype=_number_type(spec, model))
+    model.eval()
     return LoadedModel(model, module["tokenizer"], module["processor"], template, spec.device)
 
 

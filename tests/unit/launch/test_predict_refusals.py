@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from launch.predict import PredictConfig, predict
 from launch.predict.actor_pool import _RayWorker
 from launch.predict.engines import score_on_ray
 from launch.predict.fingerprint import library_versions
-from launch.predict.model import check_base
+from launch.predict.model import ModelSpec, check_base, load_for_prediction
 from launch.predict.parts import ShardScores
 from launch.predict.plan import part_header, photo_rows, scoring_job
 from launch.predict.rows import cut_shards
@@ -51,6 +52,25 @@ def adapter(tiny_model: Path, tmp_path: Path) -> Path:
     model = AutoModelForImageTextToText.from_pretrained(tiny_model)
     get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
+
+
+def test_quantized_weights_keep_their_types(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes itself is not in the lock; its models refuse to be cast, and say ``is_quantized``."""
+    import llamafactory.model
+    import torch
+
+    plain = llamafactory.model.load_model
+
+    def packed(*args: object, **kwargs: object) -> object:
+        model = plain(*args, **kwargs).to(torch.float16)
+        model.is_quantized = True
+        return model
+
+    monkeypatch.setattr(llamafactory.model, "load_model", packed)
+    spec = ModelSpec(str(tiny_model), None, {"template": "qwen2_vl"}, "cpu", "auto", 1)
+    assert load_for_prediction(spec).model.dtype is torch.float16
+    with pytest.raises(ConfigError, match="--dtype bfloat16: the recipe's quantization_bit decides"):
+        load_for_prediction(replace(spec, dtype="bfloat16"))
 
 
 def test_adapter_that_was_cut_short(settings, adapter):
