@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import enum
 import json
+import math
+import types
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from launch.recipe import TrainingRecipe
 from launch.safetensors_header import tensor_names
 from launch.training import TrainingState, has_gpu, training_state
 
-__all__ = ["additional_targets", "check_arguments"]
+__all__ = ["additional_targets", "check_arguments", "check_values"]
 
 # Modules that every language model has, whatever their names in the file of weights are.
 _ALWAYS_THERE = frozenset({"embed_tokens", "lm_head"})
@@ -23,6 +27,7 @@ def check_arguments(recipe: TrainingRecipe) -> list[Finding]:
     """All findings that need neither data nor a model."""
     return [
         *_unknown_keys(recipe),
+        *_teaching(recipe),
         *_evaluation(recipe),
         *_deepspeed(recipe),
         *_packing(recipe),
@@ -32,7 +37,18 @@ def check_arguments(recipe: TrainingRecipe) -> list[Finding]:
     ]
 
 
-def _unknown_keys(recipe: TrainingRecipe) -> list[Finding]:
+def check_values(recipe: TrainingRecipe) -> list[Finding]:
+    """Values of another kind than LLaMA-Factory's argument of that name takes. The other checks read them."""
+    kinds = _kinds()
+    findings = []
+    for key, value in recipe.raw.items():
+        if key in kinds and (expected := _misfit(value, kinds[key])):
+            findings.append(error(f"{recipe.path}: {key}", f"expected {expected}, got {value!r}", "Mend the value."))
+    return findings
+
+
+def _kinds() -> dict[str, Any]:
+    """The type of every key that LLaMA-Factory takes in a recipe."""
     from llamafactory.hparams import (
         DataArguments,
         FinetuningArguments,
@@ -50,7 +66,50 @@ def _unknown_keys(recipe: TrainingRecipe) -> list[Finding]:
         GeneratingArguments,
         RayArguments,
     )
-    known = {field.name for cls in classes for field in dataclasses.fields(cls) if field.init}
+    kinds: dict[str, Any] = {}
+    for cls in classes:
+        hints = typing.get_type_hints(cls)
+        kinds |= {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+    return kinds
+
+
+def _misfit(value: Any, kind: Any) -> str:
+    """What a value of this kind must be; empty when it is that, or when the kind is one that is not looked at."""
+    options = set(typing.get_args(kind)) if typing.get_origin(kind) in (typing.Union, types.UnionType) else {kind}
+    if value is None:
+        # A flag that is null is off. Other keys have a default, which null takes away.
+        return "" if options & {type(None), bool} else "a value, or no such line"
+    options -= {type(None)}
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    names = [name for option in options for name in _names(option)]
+    if names and options <= {str, *(option for option in options if _names(option))}:
+        return "" if value in names else f"one of {', '.join(map(str, names))}"
+    if options == {bool}:
+        return "" if isinstance(value, bool | int) else "true or false"
+    if options == {int}:
+        return "" if is_number and float(value).is_integer() else "a whole number"
+    if options == {float}:
+        return "" if is_number or _spells_number(value) else "a number"
+    return "a text, such as one in quotes" if str in options and is_number else ""
+
+
+def _names(option: Any) -> list[Any]:
+    """The values of an enumeration or a literal type; none of any other type."""
+    if typing.get_origin(option) is typing.Literal:
+        return list(typing.get_args(option))
+    return [member.value for member in option] if isinstance(option, type) and issubclass(option, enum.Enum) else []
+
+
+def _spells_number(value: Any) -> bool:
+    """YAML 1.1 takes 1e-4 for a text, LLaMA-Factory's reader for the number that is meant."""
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def _unknown_keys(recipe: TrainingRecipe) -> list[Finding]:
+    known = _kinds()
     findings = []
     for key in recipe.raw:
         if key in known:
@@ -58,6 +117,31 @@ def _unknown_keys(recipe: TrainingRecipe) -> list[Finding]:
         close = difflib.get_close_matches(str(key), known, n=1)
         remedy = f"Did you mean {close[0]!r}?" if close else "Remove it."
         findings.append(error(f"{recipe.path}: {key}", "LLaMA-Factory has no such key", remedy))
+    return findings
+
+
+def _teaching(recipe: TrainingRecipe) -> list[Finding]:
+    """Is anything trained, on all examples, from a base that is there?"""
+    raw, where = recipe.raw, str(recipe.path)
+    findings = []
+    if raw.get("stage", "sft") != "sft":
+        problem = f"{raw['stage']!r} does not train answers to photos"
+        findings.append(error(f"{where}: stage", problem, "Set 'stage: sft'."))
+    if not raw.get("do_train"):
+        findings.append(error(f"{where}: do_train", "without it nothing is trained", "Set 'do_train: true'."))
+    if raw.get("max_samples"):
+        problem = f"only the first {raw['max_samples']} examples of each data set are used"
+        findings.append(warning(f"{where}: max_samples", problem, "Remove it to train on all."))
+    model = Path(recipe.model_name_or_path)
+    if model.exists() and not (model / "config.json").is_file():
+        problem = f"{model} is here, but holds no config.json"
+        remedy = "Name a model's directory, or a model on the hub by owner/name."
+        findings.append(error(f"{where}: model_name_or_path", problem, remedy))
+    checkpoint = raw.get("resume_from_checkpoint")
+    if isinstance(checkpoint, str) and not Path(checkpoint).is_dir():
+        problem = f"{checkpoint} does not exist"
+        remedy = "Remove the key: an interrupted run goes on from its last checkpoint by itself."
+        findings.append(error(f"{where}: resume_from_checkpoint", problem, remedy))
     return findings
 
 
@@ -91,6 +175,8 @@ def _deepspeed(recipe: TrainingRecipe) -> list[Finding]:
         return [
             error(where, f"{value} does not exist", "The shipped ones are in ds_configs/; start in the repository.")
         ]
+    except OSError as problem:
+        return [error(where, f"{value} cannot be read: {problem.strerror}", "The shipped ones are in ds_configs/.")]
     except ValueError as problem:
         return [error(where, f"{value} is no JSON: {problem}", "Mend the file.")]
     return []
@@ -146,6 +232,8 @@ def _additional_target(recipe: TrainingRecipe) -> list[Finding]:
 def _output_dir(recipe: TrainingRecipe) -> list[Finding]:
     output_dir = Path(recipe.output_dir)
     where = f"{recipe.path}: output_dir"
+    if output_dir.exists() and not output_dir.is_dir():
+        return [error(where, f"{output_dir} is no directory", "Name another one.")]
     state = training_state(output_dir)
     if state is TrainingState.FINISHED:
         problem = f"{output_dir} holds a finished run; training again adds a step and overwrites its results"

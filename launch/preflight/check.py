@@ -23,7 +23,7 @@ def check_recipe(
         predictions: Predictions directory that must agree with the recipe.
 
     Returns:
-        All findings, errors first.
+        All findings, errors first; values of a wrong kind alone when there are any, since nothing else can be read.
 
     Raises:
         ConfigError: Recipe or task card cannot be read at all.
@@ -31,13 +31,15 @@ def check_recipe(
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")
     from launch.preflight.agreement import check_agreement, check_predictions, check_template
     from launch.preflight.amplifier import check_amplifier, check_auxiliary_loss
-    from launch.preflight.arguments import check_arguments
+    from launch.preflight.arguments import check_arguments, check_values
     from launch.preflight.datasets import load_datasets
     from launch.preflight.length import check_length
     from launch.preflight.tracking import check_tracking
 
     recipe = load_recipe(path)
     card = load_task_card(task) if task is not None else None
+    if wrong := check_values(recipe):
+        return wrong
     findings = check_arguments(recipe) + check_tracking(recipe) + check_amplifier(recipe)
     template_findings = check_template(recipe)
     findings += template_findings

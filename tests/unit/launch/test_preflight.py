@@ -78,6 +78,7 @@ def test_sound_recipe_has_no_findings(project):
         ({"eval_dataset": None, "val_size": 0.1}, "val_size", "near-duplicates"),
         ({"eval_dataset": None, "eval_strategy": "epoch"}, "eval_dataset", "without a data set"),
         ({"deepspeed": "ds_configs/none.json"}, "deepspeed", "does not exist"),
+        ({"deepspeed": "ds_configs"}, "deepspeed", "cannot be read: Is a directory"),
         ({"packing": True}, "packing", "neat_packing"),
         ({"neat_packing": True, "cutoff_len": 1021}, "cutoff_len", "multiple of 8"),
         ({"additional_target": "hazard_amplifer"}, "additional_target", "hazard_amplifer"),
@@ -98,6 +99,57 @@ def test_planted_mistake_is_an_error(project, changes, where, words):
     errors = [finding for finding in project(**changes) if finding.level == "error"]
     assert any(where in finding.where and words in str(finding) for finding in errors), errors
     assert all(finding.remedy for finding in errors)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("cutoff_len", "abc", "a whole number"),
+        ("cutoff_len", 7.5, "a whole number"),
+        ("image_max_pixels", "768*768", "a whole number"),
+        ("learning_rate", "fast", "a number"),
+        ("num_train_epochs", True, "a number"),
+        ("finetuning_type", "lorra", "one of lora, oft, freeze, full"),
+        ("eval_strategy", "sometimes", "one of no, steps, epoch"),
+        ("neat_packing", "no", "true or false"),  # a text, which LLaMA-Factory would take for true
+        ("dataset", 5, "a text"),
+        ("report_to", 5, "a text"),
+    ],
+)
+def test_value_of_another_kind_is_an_error_and_no_traceback(project, key, value, expected):
+    (found,) = project(**{key: value})
+    assert found.level == "error"
+    assert found.where.endswith(f": {key}")
+    assert f"expected {expected}" in found.problem
+
+
+def test_null_takes_a_default_away_but_switches_a_flag_off(project):
+    project()
+    text = project.path.read_text(encoding="utf-8").replace("cutoff_len: 1024", "cutoff_len: null")
+    project.path.write_text(f"{text}load_best_model_at_end: null\n", encoding="utf-8")
+    (found,) = check_recipe(project.path)
+    assert str(found).startswith(f"error: {project.path}: cutoff_len: expected a value, or no such line, got None")
+
+
+@pytest.mark.parametrize("learning_rate", ["1e-4", 1e-4, 1])
+def test_numbers_may_be_written_in_any_way(project, learning_rate):
+    assert project(learning_rate=learning_rate) == []
+
+
+def test_recipes_that_train_nothing_or_less_than_all(project, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    for changes, level, where in (
+        ({"stage": "dpo"}, "error", "stage"),
+        ({"do_train": None}, "error", "do_train"),
+        ({"max_samples": 2}, "warning", "max_samples"),
+        ({"model_name_or_path": str(tmp_path / "empty")}, "error", "model_name_or_path"),
+        ({"resume_from_checkpoint": "saves/none"}, "error", "resume_from_checkpoint"),
+        ({"output_dir": str(tmp_path / "file")}, "error", "output_dir"),
+    ):
+        assert [(f.level, f.where.split(": ")[-1]) for f in project(**changes) if f.where.endswith(where)] == [
+            (level, where)
+        ]
 
 
 def test_all_findings_in_one_list_and_exit_code(project, capsys):
