@@ -88,7 +88,7 @@ def training_step(
         if curves is not None:
             environment["TENSORBOARD_LOGGING_DIR"] = curves.as_posix()
         shown = [f"{key}={environment[key]}" for key in _SHOWN if key in environment]
-        words = [*shown, "llamafactory-cli", "train", str(path)]
+        words = [*shown, "llamafactory-cli", "train", str(path), *_photos_a_step(recipe, processes)]
         train = Command(tuple(training_command(path)), " ".join(words), environment)
         return [riskfuse_command("check", path, "--task", task), train] if check else [train]
 
@@ -112,6 +112,14 @@ def training_step(
         refuses_strangers=True,
         progress=lambda: training_progress(output_dir) or _loading(),
     )
+
+
+def _photos_a_step(recipe: dict[str, Any], processes: int | None) -> list[str]:
+    """A shell comment: more processes make larger steps of the same recipe, which learns otherwise with them."""
+    if processes is None:
+        return []
+    rows = int(recipe.get("per_device_train_batch_size", 8))  # transformers' default
+    return [f" # {processes * rows * int(recipe.get('gradient_accumulation_steps', 1))} photos a step"]
 
 
 def _loading() -> str:

@@ -103,6 +103,12 @@ def test_number_of_processes_decides_a_training(config):
     assert step(config, "train_base").settings != step(other, "train_base").settings
 
 
+def test_a_training_says_how_many_photos_a_step_takes(config):
+    for processes, photos in ((2, 16), (1, 8)):
+        command = step(changed(config, training={"processes": processes}), "train_base").make_commands()[-1]
+        assert command.shown.endswith(f"llamafactory-cli train runs/demo/recipes/base.yaml  # {photos} photos a step")
+
+
 def test_resolved_recipe_is_what_llamafactory_would_merge(config, tmp_path):
     config = config.model_copy(update={"runs": tmp_path})
     write_recipes(config)
