@@ -52,7 +52,8 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
             "give both the same"
         )
     stages = stages_of(config, card)
-    check_data_sets(config, card, {name: resolve_recipe(config, name) for name in stages})
+    if config.fitted is None:  # else nothing is trained
+        check_data_sets(config, card, {name: resolve_recipe(config, name) for name in stages})
     steps = [_prepare(config)] if config.prepare is not None else []
     steps.append(_build(config, built))
     if config.augment is not None:

@@ -198,7 +198,13 @@ def _write_run(directory: Path, run: Path, specialists: Sequence[str], out_of_fo
         "task": data["task"],
         "data": str(directory / "data.yaml"),
         "base": {"recipe": "recipes/tiny/base.yaml"},
-        "specialists": {name: {"recipe": "recipes/tiny/high_risk.yaml"} for name in specialists},
+        "specialists": {
+            name: {
+                "recipe": "recipes/tiny/high_risk.yaml",
+                "overrides": {"dataset": f"corridor_{name}_train", "eval_dataset": f"corridor_{name}_val"},
+            }
+            for name in specialists
+        },
         "out_of_fold": out_of_fold,
         **{part: str(directory / part) for part in ("saves", "predictions", "runs")},
     }
