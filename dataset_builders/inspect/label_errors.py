@@ -17,7 +17,7 @@ __all__ = ["SHOWN", "inspect_label_errors", "rank_label_errors"]
 SHOWN = 32
 LISTED = 1_000  # in report.json, and every issue
 LARGEST_SHARE = 0.1
-# Of cleanlab's scores the best on the board, with self_confidence; confidence_weighted_entropy is worse.
+# Of cleanlab's scores the best on the board; self_confidence is worse, confidence_weighted_entropy worst.
 METHOD = "normalized_margin"
 
 
