@@ -14,6 +14,15 @@ __all__ = ["draw_heat_map"]
 
 PANEL_INCHES, DPI = 2.6, 110
 COLOURS, OPACITY = "inferno", 0.6
+# Fonts of the common systems that have Chinese characters; matplotlib's own has none.
+CHINESE = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "SimHei",
+)
 
 
 def draw_heat_map(path: Path, photo: Any, explanation: Explanation, title: str) -> None:
@@ -40,7 +49,7 @@ def draw_heat_map(path: Path, photo: Any, explanation: Explanation, title: str) 
     panels = figure.subplots(1, 1 + len(maps))
     answers = ", ".join(f"p({name}) = {p:.3f}" for name, p in explanation.probabilities.items())
     # A photo's name is text, whatever it holds: two dollar signs are no formula.
-    figure.suptitle(f"{title}\n{answers}", fontsize=9, parse_math=False)
+    figure.suptitle(f"{title}\n{answers}", fontsize=9, parse_math=False, fontfamily=_families())
     panels[0].set_title("photo", fontsize=8)
     for panel in panels:
         panel.imshow(photo)
@@ -51,3 +60,11 @@ def draw_heat_map(path: Path, photo: Any, explanation: Explanation, title: str) 
         panel.imshow(map_HW, extent=extent, cmap=COLOURS, alpha=OPACITY, vmin=0, vmax=top, interpolation="nearest")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _families() -> list[str]:
+    """Fonts for names of any script, the first that has a character draws it."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in CHINESE if name in installed)]
