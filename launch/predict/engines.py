@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from dataset_builders.errors import ConfigError
 from launch.predict.actor_pool import ActorPool
 from launch.predict.rows import Shard
 from launch.predict.worker import ScoringJob, ShardResult, ShardWorker
@@ -37,13 +38,26 @@ def score_on_ray(
         on_death: Called when an actor has died.
 
     Raises:
-        ConfigError: Nobody answers at the address.
+        ConfigError: Nobody answers at the address, or there is none and Ray finds no GPU here that the job needs.
         RiskFuseError: The model cannot be loaded, a node has other versions, or the photos' store does not answer.
         StepError: Actors died again and again, and no shard was finished meanwhile.
     """
     with ray_cluster(address, cpus=workers):
+        if job.spec.device == "cuda" and address is None:
+            _check_gpus()
         pool = ActorPool(job, workers=min(workers, len(shards)), on_death=on_death)
         try:
             yield from pool.run(shards)
         finally:
             pool.stop()
+
+
+def _check_gpus() -> None:
+    """A cluster of others may grow, this machine will not: actors would wait for a GPU for ever."""
+    import ray
+
+    if not ray.cluster_resources().get("GPU"):
+        raise ConfigError(
+            "--device cuda: Ray finds no GPU on this machine (is CUDA_VISIBLE_DEVICES empty?); use --device cpu, "
+            "--address of a cluster that has some, or --engine local"
+        )

@@ -98,7 +98,10 @@ def load_for_prediction(spec: ModelSpec) -> LoadedModel:
         if spec.dtype != "auto":
             raise ConfigError(f"--dtype {spec.dtype}: the recipe's quantization_bit decides the weights; leave it out")
     else:
-        model = model.to(device=spec.device, dtype=_number_type(spec, model))
+        try:
+            model = model.to(device=spec.device, dtype=_number_type(spec, model))
+        except RuntimeError as error:  # PyTorch's OutOfMemoryError is one
+            raise ConfigError(f"{spec.model}: does not go to {spec.device}: {error}") from error
     model.eval()
     return LoadedModel(model, module["tokenizer"], module["processor"], template, spec.device)
 

@@ -25,6 +25,7 @@ from launch.predict.parts import ShardScores
 from launch.predict.plan import part_header, photo_rows, scoring_job
 from launch.predict.rows import cut_shards
 from launch.predict.run import _write
+from launch.training import has_gpu
 
 
 @pytest.fixture
@@ -140,6 +141,14 @@ def test_node_with_other_versions(settings):
         ConfigError, match=r"has other versions: torch \(1.0 there, [\d.+a-z]+ now\).*the same lock file"
     ):
         _RayWorker().load(job, library_versions() | {"torch": "1.0"})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(has_gpu(), reason="is about machines without one")
+def test_gpu_that_nobody_has_is_not_waited_for(settings):
+    config = PredictConfig(**(settings | {"engine": "ray", "device": "cuda", "adapter": "none"}))
+    with pytest.raises(ConfigError, match="--device cuda: Ray finds no GPU on this machine"):
+        predict(config)
 
 
 @pytest.mark.parametrize(("address", "message"), [("127.0.0.1:9", "no Ray cluster answers"), ("auto", "HOST:PORT")])
