@@ -12,6 +12,7 @@ from dataset_builders.config_file import FrozenModel, read_config
 from dataset_builders.task_card import BASE
 
 __all__ = [
+    "Amplifier",
     "Decision",
     "Inference",
     "Mining",
@@ -48,6 +49,16 @@ class Prepare(FrozenModel):
         return self
 
 
+class Amplifier(FrozenModel):
+    """How ``riskfuse amplify`` prepares a stage's base model.
+
+    Attributes:
+        options: Further options of ``riskfuse amplify`` as a list of words.
+    """
+
+    options: tuple[str, ...] = ()
+
+
 class Stage(FrozenModel):
     """One of the models.
 
@@ -55,11 +66,13 @@ class Stage(FrozenModel):
         recipe: LLaMA-Factory recipe that trains it.
         overrides: Keys that replace the recipe's, the same as KEY=VALUE on LLaMA-Factory's command line.
             ``dataset_dir`` and ``output_dir`` are set by the pipeline.
+        amplifier: Trains it on its base with a hazard amplifier, which a step before prepares; null trains without.
         splits: Splits that it is run on.
     """
 
     recipe: Path
     overrides: Annotated[dict[str, Any], Field(default_factory=dict)]
+    amplifier: Amplifier | None = None
     splits: Annotated[tuple[Literal["train", "val", "test"], ...], Field(min_length=1)] = ("train", "val", "test")
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from typing import Any
 
 from dataset_builders.build_config import BuildConfig
 from dataset_builders.task_card import BASE
+from launch.pipeline.amplifier_steps import amplified_inputs
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.model_steps import local_files, riskfuse_command, teaching_keys
 from launch.pipeline.step import Step
@@ -64,7 +65,14 @@ def folds_step(config: PipelineConfig, data: BuildConfig, name: str, recipe: dic
     return Step(
         name=f"folds_{name}",
         settings=settings | {"folds": _folds(data), "processes": config.training.processes},
-        inputs=(config.task, data.out / "build.json", data.out / "manifest.parquet", *mined, *local_files(recipe)),
+        inputs=(
+            config.task,
+            data.out / "build.json",
+            data.out / "manifest.parquet",
+            *mined,
+            *local_files(recipe),
+            *amplified_inputs(config, name),
+        ),
         outputs=(out / _MARKER, *(fold / "predictions.json" for fold in fold_predictions(config, data, name))),
         # Nothing: the command itself keeps what is complete for the same inputs and makes anew what is stale.
         owned=(),

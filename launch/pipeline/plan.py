@@ -14,6 +14,7 @@ from dataset_builders.build_config import BuildConfig, ImageFolderSource, load_b
 from dataset_builders.errors import ConfigError
 from dataset_builders.files import write_text
 from dataset_builders.task_card import BASE, TaskCard, load_task_card
+from launch.pipeline.amplifier_steps import amplified_dir, amplified_inputs, amplified_recipe, amplify_step
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.data_sets import check_data_sets
 from launch.pipeline.fold_steps import OUT_OF_FOLD, fold_predictions, folds_step, mined_predictions
@@ -62,6 +63,7 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
         steps += [_predict(config, data, name) for name in stages]
     else:
         steps += [
+            *_amplify(config, BASE),
             _train(config, data, BASE, [data.out / "train.json", data.out / "val.json"]),
             _predict(config, data, BASE),
             *_folds(config, data, BASE),
@@ -69,6 +71,7 @@ def plan_steps(config: PipelineConfig) -> list[Step]:
         for name in stages[1:]:
             steps += [
                 _specialist_set(config, data, name),
+                *_amplify(config, name),
                 _train(config, data, name, _specialist_files(data, name)),
                 _predict(config, data, name),
                 *_folds(config, data, name),
@@ -111,7 +114,8 @@ def resolve_recipe(config: PipelineConfig, name: str) -> dict[str, Any]:
     data = training_data(config)
     directories = {"dataset_dir": data.out.as_posix(), "output_dir": (config.saves_dir / name).as_posix()}
     profile = load_profile(config.training.profile) if config.training.profile is not None else {}
-    return dict(load_recipe(stage.recipe).raw) | profile | stage.overrides | directories
+    recipe = dict(load_recipe(stage.recipe).raw) | profile | stage.overrides | directories
+    return recipe if stage.amplifier is None else amplified_recipe(recipe, amplified_dir(config, name))
 
 
 def write_recipes(config: PipelineConfig) -> None:
@@ -183,6 +187,11 @@ def _augment(config: PipelineConfig, policy: Path, built: BuildConfig, data: Bui
     )
 
 
+def _amplify(config: PipelineConfig, name: str) -> list[Step]:
+    amplifier = config.stage(name).amplifier
+    return [] if amplifier is None else [amplify_step(config, name, amplifier.options)]
+
+
 def _train(config: PipelineConfig, data: BuildConfig, name: str, files: list[Path]) -> Step:
     return training_step(
         f"train_{name}",
@@ -190,7 +199,7 @@ def _train(config: PipelineConfig, data: BuildConfig, name: str, files: list[Pat
         _recipe_path(config, name),
         task=config.task,
         processes=config.training.processes,
-        inputs=(data.out / "build.json", *files),
+        inputs=(data.out / "build.json", *files, *amplified_inputs(config, name)),
         curves=config.runs_dir / TENSORBOARD / name,
     )
 
@@ -209,7 +218,6 @@ def _predict(config: PipelineConfig, data: BuildConfig, name: str) -> Step:
     words = ["predict", "--recipe", _recipe_path(config, name).as_posix(), "--task", config.task.as_posix()]
     words += ["--stage", name, "--data", data.out.as_posix(), "--splits", ",".join(splits)]
     words += ["--out", out.as_posix(), *engine, *inference.options]
-    offline = offline_environment(recipe)
     return Step(
         name=f"predict_{name}",
         # Neither engine nor workers: they change no byte of the result.
@@ -222,7 +230,7 @@ def _predict(config: PipelineConfig, data: BuildConfig, name: str) -> Step:
         ),
         outputs=(out / "predictions.json",),
         owned=(out,),
-        make_commands=lambda: [riskfuse_command(*words, environment=offline, partial_success=True)],
+        make_commands=lambda: [riskfuse_command(*words, environment=offline_environment(recipe), partial_success=True)],
     )
 
 

@@ -221,6 +221,33 @@ def test_out_of_fold_trains_all_other_folds_and_everything_is_learnt_from_what_w
         assert any(o == path or path in o.parents for path in (*later.inputs, *later.listings) for o in written)
 
 
+def test_a_stage_with_an_amplifier_is_trained_on_a_base_that_a_step_prepares(config, tmp_path):
+    other = {"runs": tmp_path, "out_of_fold": True}
+    values = PipelineConfig.model_validate(config.model_dump() | other).model_dump()
+    values["specialists"]["high_risk"]["amplifier"] = {"options": ("--queries", "8")}
+    amplified = PipelineConfig.model_validate(values)
+    model = tmp_path / "models/high_risk"
+    steps = {step.name: step for step in plan_steps(amplified)}
+    assert list(steps)[5:8] == ["set_high_risk", "amplify_high_risk", "train_high_risk"]
+    assert steps["amplify_high_risk"].make_commands()[0].shown == (
+        f"riskfuse amplify models/tiny-qwen2_5-vl {model} --queries 8"
+    )
+    recipe = resolve_recipe(amplified, "high_risk")
+    assert (recipe["model_name_or_path"], recipe["trust_remote_code"]) == (model.as_posix(), True)
+    assert recipe["additional_target"] == "hazard_amplifier"
+    assert "trust_remote_code" not in resolve_recipe(amplified, "base")
+    before = {name: set(step.inputs) for name, step in steps.items()}
+    assert all(model in before[name] for name in ("train_high_risk", "folds_high_risk"))
+    model.mkdir(parents=True)  # what is there now must not look like another input
+    assert {step.name: set(step.inputs) for step in plan_steps(amplified)} == before
+    full = changed(amplified, specialists={})
+    full.specialists["high_risk"].overrides["finetuning_type"] = "full"
+    assert "additional_target" not in resolve_recipe(full, "high_risk")
+    full.specialists["high_risk"].overrides["model_name_or_path"] = "Qwen/Qwen2.5-VL-3B-Instruct"
+    with pytest.raises(ConfigError, match=r"Qwen2\.5-VL-3B-Instruct is no directory here, .*hf download"):
+        plan_steps(full)
+
+
 def test_out_of_fold_decides_what_it_should(config):
     out_of_fold = PipelineConfig.model_validate(config.model_dump() | {"out_of_fold": True})
     other = changed(out_of_fold, inference={"engine": "local", "workers": 1})
