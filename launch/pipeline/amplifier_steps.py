@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_builders.errors import ConfigError
-from launch.amplifier.guards import MODULE
+from launch.amplifier.guards import MODULE, amplifier_section
 from launch.pipeline.config import PipelineConfig
 from launch.pipeline.model_steps import riskfuse_command
 from launch.pipeline.step import Step
@@ -46,7 +46,7 @@ def amplify_step(config: PipelineConfig, name: str, options: Sequence[str]) -> S
         options: Further options of ``riskfuse amplify``.
 
     Raises:
-        ConfigError: The stage's recipe names no base model that is a directory here.
+        ConfigError: The stage's recipe names no base model that is a directory here, or one that has an amplifier.
     """
     stage = config.stage(name)
     values = dict(load_recipe(stage.recipe).raw) | stage.overrides
@@ -56,6 +56,8 @@ def amplify_step(config: PipelineConfig, name: str, options: Sequence[str]) -> S
             f"{stage.recipe}: model_name_or_path: {base} is no directory here, which stage {name!r} needs for its "
             f"amplifier; `hf download {base} --local-dir models/{base.name}`, then override model_name_or_path with it"
         )
+    if amplifier_section(base) is not None:
+        raise ConfigError(f"{stage.recipe}: {base} has an amplifier already; leave out `amplifier` of stage {name!r}")
     return Step(
         name=f"amplify_{name}",
         settings={"options": list(options)},

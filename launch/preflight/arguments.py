@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import json
 import math
 import types
@@ -47,6 +48,7 @@ def check_values(recipe: TrainingRecipe) -> list[Finding]:
     return findings
 
 
+@functools.cache
 def _kinds() -> dict[str, Any]:
     """The type of every key that LLaMA-Factory takes in a recipe."""
     from llamafactory.hparams import (

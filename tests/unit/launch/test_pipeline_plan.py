@@ -246,6 +246,10 @@ def test_a_stage_with_an_amplifier_is_trained_on_a_base_that_a_step_prepares(con
     full.specialists["high_risk"].overrides["model_name_or_path"] = "Qwen/Qwen2.5-VL-3B-Instruct"
     with pytest.raises(ConfigError, match=r"Qwen2\.5-VL-3B-Instruct is no directory here, .*hf download"):
         plan_steps(full)
+    (tmp_path / "config.json").write_text('{"hazard_amplifier": {}}', encoding="utf-8")
+    full.specialists["high_risk"].overrides["model_name_or_path"] = str(tmp_path)
+    with pytest.raises(ConfigError, match="has an amplifier already"):
+        plan_steps(full)
 
 
 def test_out_of_fold_decides_what_it_should(config):
