@@ -58,6 +58,11 @@ class StorePath:
         """What follows the last slash."""
         return self.uri.rpartition("/")[2]
 
+    @property
+    def parent(self) -> StorePath:
+        """What precedes the last slash."""
+        return StorePath(self.uri.rpartition("/")[0])
+
     def read_bytes(self) -> bytes:
         """The whole file."""
         return self._ask(lambda fs, path: fs.cat_file(path))

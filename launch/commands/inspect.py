@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from dataset_builders.errors import ConfigError
     from dataset_builders.inspect import check_finding_names, inspect_dataset, write_inspection
     from dataset_builders.task_card import load_task_card
+    from launch.out_of_fold.unvouched import notes_on_unvouched
 
     fail_on = [name.strip() for name in args.fail_on.split(",") if name.strip()]
     check_finding_names(fail_on)
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     text = sys.stderr if args.json else sys.stdout
     for finding in inspection.findings:
         print(f"{finding.verdict:<8} {finding.name}: {finding.meaning}", file=text)
+    for note in notes_on_unvouched(args.predictions, "believes its labels, and wrong ones are not found"):
+        print(note, file=sys.stderr)
     if not args.predictions:
         print("not done label_errors: needs --predictions, see docs/inspect.md", file=text)
     print(f"\nwrote {out / 'report.html'}", file=text)

@@ -53,17 +53,14 @@ def run(args: argparse.Namespace) -> int:
 
     from dataset_builders.augment.verified_set import verify_copies
     from dataset_builders.task_card import load_task_card
+    from launch.out_of_fold.unvouched import notes_on_unvouched
 
     card = load_task_card(args.task)
     rule = _rule(args)
     result = verify_copies(args.dataset, card, _judge(args, card), rule)
     verification = result.marker["verification"]
-    for directory in _unvouched(args.predictions):
-        print(
-            f"note: no out_of_fold.json beside {directory} says that its model had not seen these photos. One that was "
-            "trained on them is certain of every copy, and none is dropped; `riskfuse out-of-fold` makes others",
-            file=sys.stderr,
-        )
+    for note in notes_on_unvouched(args.predictions, "is certain of every copy, and none is dropped"):
+        print(note, file=sys.stderr)
     text = sys.stderr if args.json else sys.stdout
     for label_id, counts in verification["labels"].items():
         mean = f", mean score {counts['mean_score']:.2f}" if "mean_score" in counts else ""
@@ -81,14 +78,6 @@ def run(args: argparse.Namespace) -> int:
         found = {"dataset": args.dataset.as_posix(), "fresh": result.fresh, **verification}
         print(json.dumps(found, ensure_ascii=False))
     return 0
-
-
-def _unvouched(directories: list[Any]) -> list[Any]:
-    """Predictions directories that no out-of-fold run made."""
-    from launch.out_of_fold.run import MARKER_NAME
-
-    parents = [d.parent if isinstance(d, Path) else type(d)(d.uri.rpartition("/")[0]) for d in directories]
-    return [d for d, parent in zip(directories, parents, strict=True) if not (parent / MARKER_NAME).is_file()]
 
 
 def _rule(args: argparse.Namespace) -> Any:

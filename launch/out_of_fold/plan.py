@@ -148,6 +148,11 @@ def _refuse_leaks(recipe: TrainingRecipe, overrides: dict[str, Any]) -> None:
     if values.get("lr_scheduler_type") == "reduce_lr_on_plateau":
         reason = "the photos that a fold holds out, its validation set, would set the learning rate"
         findings.add(f"lr_scheduler_type: got 'reduce_lr_on_plateau', but {reason}; override it with another")
+    model = values.get("model_name_or_path")
+    if isinstance(model, str) and (Path(model).parent / "adapter_config.json").is_file():
+        reason = f"the adapter {Path(model).parent} was merged into it, and may have been trained"
+        rest = "on the photos that a fold holds out; override it with the base of that adapter"
+        findings.add(f"model_name_or_path: got {model!r}, but {reason} {rest}")
     names = dataset_names_of(TrainingRecipe(recipe.path, values), "dataset")
     if len(names) > 1:
         reason = "a fold trains on its stage's photos alone, and its model would know less than the main one"

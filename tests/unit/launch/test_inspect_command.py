@@ -70,6 +70,7 @@ def test_report_and_exit_codes(
     assert "ok       leak: " in shown.out
     assert "wrote runs/inspect/data/report.html" in shown.out
     assert "riskfuse inspect: problems in shortcut" in shown.err
+    assert shown.err.count("note: no out_of_fold.json beside") == 2
     report = json.loads((tmp_path / "runs/inspect/data/report.json").read_text(encoding="utf-8"))
     assert report["labels"] == {label.id: label.text for label in load_task_card(CARD).labels}
     assert report["sections"]["label_errors"]["rows"] == ROWS

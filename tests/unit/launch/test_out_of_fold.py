@@ -200,6 +200,10 @@ def test_what_is_refused_before_any_work(make: Make, tmp_path: Path) -> None:
     assert plan_folds(make(overrides=dict.fromkeys(leaks)))
     with pytest.raises(ConfigError, match="lr_scheduler_type: got 'reduce_lr_on_plateau', but the photos that a fold"):
         plan_folds(make(overrides={"lr_scheduler_type": "reduce_lr_on_plateau"}))
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"model_name_or_path: got .*merged', but the adapter"):
+        plan_folds(make(overrides={"model_name_or_path": str(tmp_path / "main" / "merged")}))
     recipe = tmp_path / "two_sets.yaml"
     recipe.write_text("dataset: corridor_train,other\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="dataset: got corridor_train, other, but a fold trains on its stage's"):
