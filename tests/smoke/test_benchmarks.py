@@ -78,7 +78,13 @@ OWN_TESTS = {"augmentation.py", "missed_hazards.py", "predict_chaos.py", "predic
 OWN_TESTS |= {"ray_scaling.py", "second_look.py", "stacking.py"}
 
 
-@pytest.mark.parametrize("name", sorted(set(SMALL) - OWN_TESTS))
+# Minutes together, and none that a change of the product often breaks.
+LONG = {"augment_vs_loop.py", "plan_memory.py", "predict_steps.py", "report_large.py"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] if n in LONG else []) for n in sorted(set(SMALL) - OWN_TESTS)]
+)
 def test_last_line_is_one_json_object_with_ratios(name):
     result = run_benchmark(name, *SMALL[name])
     assert all(ratio > 0 for ratio in result.get("ratios", {}).values())
@@ -200,6 +206,7 @@ def test_fusion_and_a_free_combination_are_compared(places):
     assert gain["score"] == pytest.approx(scores["stacked_rule"] - scores["fused_rule"])
 
 
+@pytest.mark.long  # the three trainings take a minute
 def test_arms_of_augmentation_are_trained_and_scored(board, tmp_path):
     arguments = ["--data", board, "--work", tmp_path / "work", *SMALL["augmentation.py"]]
     arguments += [f"dataset_dir={board}", "per_device_train_batch_size=2"]
