@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_builders.errors import ConfigError
+from launch.loopback import loopback_environment
 from launch.tracking import TENSORBOARD
 
 __all__ = [
@@ -56,12 +57,14 @@ def training_command(recipe: Path) -> list[str]:
     return [sys.executable, "-m", "llamafactory.cli", "train", str(recipe)]
 
 
-def training_environment(recipe: dict[str, Any], processes: int | None) -> dict[str, str]:
+def training_environment(recipe: dict[str, Any], processes: int | None, *, alone: bool | None = None) -> dict[str, str]:
     """Environment variables that ``llamafactory-cli train`` needs beside the caller's own.
 
     Args:
         recipe: The recipe's keys.
         processes: Processes on this machine; None leaves the choice (one a GPU) to LLaMA-Factory.
+        alone: Whether this is the only machine, whose processes then listen to the loopback address alone; None goes by
+            the caller's variables of LLaMA-Factory, ``NNODES`` and ``RDZV_ID``.
 
     Raises:
         ConfigError: DeepSpeed, or more than one process, on a machine without a GPU and ``processes`` is not given.
@@ -91,7 +94,9 @@ def training_environment(recipe: dict[str, Any], processes: int | None) -> dict[
     if not has_gpu():
         environment["DS_ACCELERATOR"] = "cpu"
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // (processes or 1)))
-    return environment
+    if alone is None:
+        alone = os.environ.get("NNODES", "1") == "1" and "RDZV_ID" not in os.environ
+    return environment | loopback_environment() if alone else environment
 
 
 def training_state(output_dir: Path) -> TrainingState:

@@ -13,6 +13,8 @@ from PIL import Image
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# Ray puts its workers at niceness 15: beside another test's training they would get next to no time.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 from dataset_builders.task_card import TaskCard, load_task_card
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from launch.loopback import ADDRESS, LOOPBACK
 from launch.recipe import load_recipe
-from launch.train.config import LOOPBACK, TrainConfig
+from launch.train.config import TrainConfig
 from launch.training import has_gpu, training_environment
 
 __all__ = ["plain_command", "resolved_recipe", "torchrun_command", "torchrun_environment"]
@@ -47,7 +48,7 @@ def torchrun_command(config: TrainConfig) -> list[str]:
     """
     processes = processes_here(config)
     several = config.nodes > 1
-    alone = ("--rdzv-backend", LOOPBACK, "--rdzv-endpoint", "127.0.0.1")
+    alone = ("--rdzv-backend", LOOPBACK, "--rdzv-endpoint", ADDRESS)
     meeting = ["--rdzv-backend", "c10d", "--rdzv-id", config.run_id, "--rdzv-endpoint", config.endpoint]
     # Said, and not guessed from the machine's name, which need not be that of the network between them.
     meeting += ["--rdzv-conf", f"is_host={int(config.node_rank == 0)}"]
@@ -79,16 +80,13 @@ def _own_address(endpoint: str) -> str | None:
 
 def torchrun_environment(config: TrainConfig) -> dict[str, str]:
     """Environment variables beside the caller's own."""
-    environment = training_environment(resolved_recipe(config), processes_here(config))
+    environment = training_environment(resolved_recipe(config), processes_here(config), alone=config.nodes == 1)
     if config.nodes > 1:
         # torchrun keeps one store over all restarts, in which the addresses of the last start still stand: a process
         # that comes first would read them and fail at a port where nobody listens any more. A store a start has none.
         environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    interface = config.interface
-    if interface is None and config.nodes == 1:  # the libraries' own choice may be a network that others reach
-        interface = "lo0" if sys.platform == "darwin" else "lo"
-    if interface is not None:
-        environment |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
+    if config.interface is not None:
+        environment |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), config.interface)
     return environment
 
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = ["TrainConfig"]
 
 DEFAULT_PORT = 29400
-LOOPBACK = "loopback"  # torchrun's name of our rendezvous for one machine
 
 
 class TrainConfig(BaseModel):

@@ -62,7 +62,7 @@ def train_on_ray(config: TrainConfig, address: str, say: Callable[[str], None]) 
 
 def _environment(recipe: dict[str, Any], processes: int, *, gpu: bool) -> dict[str, str]:
     """What Ray sets before a process's Python starts, as PYTHONHASHSEED needs it."""
-    environment = training_environment(recipe, processes)
+    environment = training_environment(recipe, processes, alone=False)
     for name in ("PATH", "DS_ACCELERATOR", "OMP_NUM_THREADS"):  # of this machine, which need not take part
         environment.pop(name, None)
     return environment if gpu else environment | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""torchrun that knows our rendezvous, and for which being ended by Ctrl-C is no error: an exit status, no traceback."""
+"""torchrun for which being ended by Ctrl-C is no error: an exit status, no traceback."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ def main() -> None:
         from torch.distributed.elastic.multiprocessing import SignalException
         from torch.distributed.run import main as torchrun
 
-        from launch.train.loopback import register_loopback
-
-        register_loopback()
         try:
             torchrun()
         except SignalException as ended:

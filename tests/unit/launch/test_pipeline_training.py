@@ -87,6 +87,19 @@ def test_environment_of_two_cpu_processes(tmp_path, monkeypatch):
     assert int(environment["OMP_NUM_THREADS"]) >= 1
 
 
+def test_who_trains_on_several_machines_may_be_reached(monkeypatch):
+    recipe = {"model_name_or_path": "hub/model"}
+    assert training_environment(recipe, 1)["PET_RDZV_BACKEND"] == "loopback"
+    assert "PET_RDZV_BACKEND" not in training_environment(recipe, 1, alone=False)
+    monkeypatch.setenv("NNODES", "2")
+    assert not {"PET_RDZV_BACKEND", "GLOO_SOCKET_IFNAME"} & training_environment(recipe, 1).keys()
+
+
+def test_an_interface_that_is_named_is_taken(monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
+    assert training_environment({"model_name_or_path": "hub/model"}, 1)["GLOO_SOCKET_IFNAME"] == "eth7"
+
+
 def test_deepspeed_without_gpu_needs_a_number_of_processes(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     has_gpu.cache_clear()
