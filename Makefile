@@ -29,7 +29,7 @@ example-elpv: env ## the same on 2,624 real photos of solar cells: about an hour
 
 test: env ## the tests that need no GPU, but for the long ones: the quick ones, then those that start processes of their own, two at a time
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest -m "slow and not gpu and not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "slow and not gpu and not long" -n 2 --dist loadfile --no-loadscope-reorder # the longest file comes first
 
 check: env ## lint, format, types, import rules
 	$(BIN)/ruff check .

@@ -79,7 +79,14 @@ OWN_TESTS |= {"ray_scaling.py", "second_look.py", "stacking.py"}
 
 
 # Minutes together, and none that a change of the product often breaks.
-LONG = {"augment_vs_loop.py", "plan_memory.py", "predict_steps.py", "report_large.py"}
+LONG = {
+    "augment_vs_loop.py",
+    "plan_memory.py",
+    "predict_steps.py",
+    "predict_vs_loop.py",
+    "report_large.py",
+    "verification.py",
+}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The main job from scenes to b-submit.txt, with two DeepSpeed processes, two Ray actors and two kill -9 on the way.
+"""The main job from scenes to b-submit.txt, with two DeepSpeed processes, two Ray actors and a kill -9 on the way.
 
 The model has the real classes and random weights: the test shows that the way works, not that the answers are right.
 """
@@ -55,7 +55,7 @@ class Pipeline:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_model) -> Pipeline:
-    """A pipeline that was killed in training and in prediction and then went on to the end."""
+    """A pipeline that was killed in training and then went on to the end."""
     directory = tmp_path_factory.mktemp("smoke")
     write_pipeline(
         directory,
@@ -69,7 +69,6 @@ def finished(tmp_path_factory, tiny_model) -> Pipeline:
     )
     pipeline = Pipeline(directory)
     pipeline.kill_when(lambda: (directory / "saves/smoke/base/checkpoint-2/trainer_state.json").is_file())
-    pipeline.kill_when(lambda: any(directory.glob("predictions/smoke/base/part-*.parquet")))
     pipeline.output = pipeline.run()
     return pipeline
 
@@ -104,20 +103,6 @@ def test_tensorboard_shows_curves_and_scores_of_the_run(finished):
 def test_killed_training_went_on_from_its_checkpoint(finished):
     assert "Resuming training from" in finished.log("train_base")
     assert "NPROC_PER_NODE=2" in finished.log("train_base")
-
-
-def test_killed_prediction_gives_the_same_bytes_as_a_quiet_one(finished):
-    """Two Ray actors that were killed on the way, against one process that was not."""
-    out = finished.directory / "again"
-    words = ["predict", "--recipe", "runs/smoke/recipes/base.yaml", "--task", ROOT / "recipes/tasks/corridor.yaml"]
-    words += ["--stage", "base", "--data", "data", "--splits", "train,val,test", "--out", out]
-    words += ["--engine", "local", "--shard-size", "8", "--batch-size", "4"]
-    command = [sys.executable, "-m", "launch.cli", *map(str, words)]
-    subprocess.run(command, cwd=finished.directory, check=True, capture_output=True)
-    parts = sorted(path.name for path in out.glob("part-*.parquet"))
-    assert len(parts) > 2
-    for name in parts:
-        assert (out / name).read_bytes() == (finished.directory / "predictions/smoke/base" / name).read_bytes(), name
 
 
 def test_later_photos_get_the_answers_of_the_run(finished):

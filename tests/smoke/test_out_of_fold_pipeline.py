@@ -12,7 +12,8 @@ from smoke_data import write_pipeline
 
 from dataset_builders.manifest import read_manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+# Each part is tested apart: the folds in unit/launch/test_out_of_fold.py, the pipeline in test_end_to_end.py.
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ def test_torchrun_that_is_interrupted_writes_no_traceback(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", [pytest.param("local", marks=pytest.mark.long), "ray"])
 def test_predict(engine, tmp_path, tiny_recipe, photo_dir):
     names = tmp_path / "names.txt"
     names.write_text("".join(f"{path.name}\n" for path in sorted(photo_dir.iterdir())), encoding="utf-8")

@@ -145,6 +145,7 @@ def preview(page, name: str, model: str) -> dict[str, str]:
     return dict(line.strip().removeprefix("--").partition(" ")[::2] for line in lines if line.strip())
 
 
+@pytest.mark.long  # the page alone takes a minute to start
 def test_page_shows_the_recipe_and_would_train_it(page, here):
     for path in RECIPES:
         assert main(["llamaboard", path]) == 0

@@ -217,6 +217,7 @@ def test_scores_do_not_depend_on_the_shard(settings, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long  # the next ones say the same of two workers that were disturbed
 def test_ray_gives_the_bytes_of_the_local_engine_for_any_worker_count(settings, tmp_path):
     predict(PredictConfig(**settings))
     expected = contents(settings["out"])
