@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dataset_builders.errors import ConfigError
+from dataset_builders.errors import ConfigError, StepError
 
 __all__ = ["LOCAL", "OBJECT_STORE_BYTES", "ray_cluster"]
 
 LOCAL = "local"
 CONNECT_S = 5.0
+_TOO_LATE = "timed out during startup"
 OBJECT_STORE_BYTES = 128 << 20  # what passes through it are kilobytes; Ray would take a third of the memory
 
 
@@ -28,6 +29,7 @@ def ray_cluster(address: str | None, *, cpus: int) -> Iterator[None]:
 
     Raises:
         ConfigError: Nobody answers at the address, or the cluster there cannot be joined.
+        StepError: A private cluster did not start in Ray's time, half a minute.
     """
     private = address in (None, LOCAL)
     if private:  # read by Ray's import: a private cluster then listens to this machine alone
@@ -53,6 +55,14 @@ def ray_cluster(address: str | None, *, cpus: int) -> Iterator[None]:
         if private:
             raise
         raise ConfigError(_not_joined(str(address), error)) from error
+    except Exception as error:
+        if not (private and _TOO_LATE in str(error)):  # Ray has no class for it
+            raise
+        raise StepError(
+            "Ray did not start on this machine within its 30 seconds: the machine has too much else to do, or Ray "
+            "cannot run here, which `riskfuse doctor` tells. The same command tries it again; `--engine local` does "
+            "without Ray"
+        ) from error
     try:
         yield
     finally:
