@@ -1,4 +1,4 @@
-"""Fits temperatures, coefficients and decision offsets on labelled rows, with cross-fitted predictions beside them.
+"""Fits calibrators, coefficients and decision offsets on labelled rows, with cross-fitted predictions beside them.
 
 Parameters are fitted on all rows. Cross-fitted predictions come from parameters that were fitted without the row's own
 fold; they give the honest estimate on the same rows and decide whether the decision rule pays.
@@ -16,13 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fusion.calibration import (
     Reliability,
-    apply_temperature,
-    fit_temperature,
     fit_temperature_and_prior,
     measure,
     prior_weights,
     renormalise,
 )
+from fusion.calibrators import Calibrator, TemperatureCalibrator, choose_calibrator, fit_calibrator
 from fusion.coefficient import log_coefficient, multiply_all
 from fusion.coefficient_fit import CAPS, EXPONENTS, choose_coefficients, family, fit_pool
 from fusion.cross_fit import assign_folds, gains_more_than_its_error
@@ -44,6 +43,8 @@ class FitSettings(BaseModel):
         exponents: Exponents gamma that are tried beside 0 and infinity.
         caps: Caps that are tried.
         folds: Folds of the cross-fitting, >= 2.
+        calibrator: ``temperature`` for every stage, or ``auto``: isotonic or matrix calibration for those where it
+            wins by cross-validated log-loss, see ``fusion.calibrators``.
         decision: ``auto`` takes the decision rule where its cross-fitted gain over argmax exceeds one standard error.
         guard_level: Two-sided level of the interval by which the guard holds fusion back, see ``fusion.guard``.
         force_fusion: Submit fused whatever the guard says.
@@ -59,6 +60,7 @@ class FitSettings(BaseModel):
     exponents: tuple[Annotated[float, Field(gt=0)], ...] = EXPONENTS
     caps: tuple[Annotated[float, Field(gt=1)], ...] = CAPS
     folds: Annotated[int, Field(ge=2)] = 5
+    calibrator: Literal["auto", "temperature"] = "temperature"
     decision: Literal["auto", "argmax", "rule"] = "auto"
     guard_level: Annotated[float, Field(gt=0, lt=1)] = GUARD_LEVEL
     force_fusion: bool = False
@@ -69,7 +71,12 @@ class FitSettings(BaseModel):
 
 
 class Calibration(BaseModel):
-    """Reliability of one model on the rows that it was calibrated on, before and after."""
+    """Reliability of one model on the rows of the fit, before and after calibration.
+
+    Attributes:
+        before: As the model said it.
+        after: Each row calibrated by parameters of the other folds; in-sample where nothing could be cross-fitted.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -171,7 +178,8 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
     folds = int(fold_N.max()) + 1
     notes = []
     cross_fitted = {name: np.empty(len(order), dtype=np.int64) for name in SYSTEMS}
-    fused_logps_NK = np.empty(ordered.base_logps_NK.shape)
+    base_logps_NK, fused_logps_NK = np.empty((2, *ordered.base_logps_NK.shape))
+    positive_SN = np.empty(ordered.looks_SN2.shape[:2])
     if folds < 2:
         notes.append("too few validation photos for cross-fitting: its figures are in-sample, the decision is argmax")
     for fold in range(folds):
@@ -179,7 +187,8 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
         without = parameters if folds < 2 else fit_parameters(ordered.take(~held_out), target, settings)
         part = ordered.take(held_out)
         applied = apply_parameters(without, part.base_logps_NK, part.looks_SN2, target.targets_SK)
-        fused_logps_NK[held_out] = applied.fused_logps_NK
+        base_logps_NK[held_out], fused_logps_NK[held_out] = applied.base_logps_NK, applied.fused_logps_NK
+        positive_SN[:, held_out] = applied.positive_SN
         for name in SYSTEMS:
             cross_fitted[name][held_out] = applied.labels[name]
     decisions = _choose_decisions(ordered, cross_fitted, target, settings, honest=folds >= 2)
@@ -202,23 +211,23 @@ def fit(rows: FitRows, target: Target, settings: FitSettings = FitSettings()) ->
         cross_fitted={name: labels[back] for name, labels in cross_fitted.items()},
         fused_logps_NK=fused_logps_NK[back],
         guard=guard,
-        calibration=_calibration(ordered, target, parameters),
+        calibration=_calibration(ordered, target, parameters, base_logps_NK, positive_SN),
         notes=tuple(notes),
     )
 
 
 def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Parameters:
-    """Fit every parameter on these rows, in sequence: temperatures, coefficients, offsets of both decision rules."""
-    base_temperature = fit_temperature(rows.base_logps_NK, rows.labels_N)
-    base = apply_temperature(rows.base_logps_NK, base_temperature)
+    """Fit every parameter on these rows, in sequence: calibrators, coefficients, offsets of both decision rules."""
+    base_calibrator = _fit_calibrator(rows.base_logps_NK, rows.labels_N, rows.keys, settings)
+    base = base_calibrator.apply(rows.base_logps_NK)
     log_odds_SN = np.full(rows.looks_SN2.shape[:2], np.nan)
-    temperatures, priors = [], []
+    calibrators, priors = [], []
     for s, prior in enumerate(target.priors):
         seen, positive, looks = _second_looks(rows, target, s)
-        temperature, prior = _fit_specialist(looks, positive, prior)
-        calibrated = apply_temperature(looks, temperature)
+        calibrator, prior = _fit_specialist(looks, positive, prior, np.asarray(rows.keys)[seen].tolist(), settings)
+        calibrated = calibrator.apply(looks)
         log_odds_SN[s, seen] = calibrated[:, 0] - calibrated[:, 1]
-        temperatures.append(temperature)
+        calibrators.append(calibrator)
         priors.append(prior)
     group_N = rows.group_N
     pool = fit_pool(base, log_odds_SN, rows.labels_N, target.targets_SK, group_N=group_N)
@@ -235,11 +244,11 @@ def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Para
     factors = [log_coefficient(odds, member) for odds, member in zip(log_odds_SN, coefficients, strict=True)]
     fused = multiply_all(base, target.targets_SK, factors)
     return Parameters(
-        base_temperature=base_temperature,
+        base_calibrator=base_calibrator,
         specialists=tuple(
-            SpecialistParameters(name=name, temperature=temperature, prior=prior, coefficient=coefficient)
-            for name, temperature, prior, coefficient in zip(
-                target.names, temperatures, priors, coefficients, strict=True
+            SpecialistParameters(name=name, calibrator=calibrator, prior=prior, coefficient=coefficient)
+            for name, calibrator, prior, coefficient in zip(
+                target.names, calibrators, priors, coefficients, strict=True
             )
         ),
         base_offsets=fit_offsets(base, rows.labels_N, target.weights_K),
@@ -247,12 +256,24 @@ def fit_parameters(rows: FitRows, target: Target, settings: FitSettings) -> Para
     )
 
 
-def _fit_specialist(looks_N2: Floats, positive_N: NDArray[np.bool_], prior: float | None) -> tuple[float, float]:
-    """Temperature and training prior of one specialist."""
+def _fit_specialist(
+    looks_N2: Floats, positive_N: NDArray[np.bool_], prior: float | None, keys: Sequence[str], settings: FitSettings
+) -> tuple[Calibrator, float]:
+    """Calibrator and training prior of one specialist; where nobody wrote down the prior, it takes the temperature."""
     if prior is None:
-        return fit_temperature_and_prior(looks_N2, positive_N)
+        temperature, prior = fit_temperature_and_prior(looks_N2, positive_N)
+        return TemperatureCalibrator(temperature=temperature), prior
     answers_N = np.where(positive_N, 0, 1)
-    return fit_temperature(looks_N2, answers_N, prior_weights(positive_N, prior)), prior
+    return _fit_calibrator(looks_N2, answers_N, keys, settings, prior_weights(positive_N, prior)), prior
+
+
+def _fit_calibrator(
+    logps_NK: Floats, answers_N: Ints, keys: Sequence[str], settings: FitSettings, weights_N: Floats | None = None
+) -> Calibrator:
+    if settings.calibrator == "temperature":
+        return fit_calibrator("temperature", logps_NK, answers_N, weights_N)
+    seeded = {"folds": settings.folds, "seed": settings.seed}
+    return choose_calibrator(logps_NK, answers_N, keys, weights_N=weights_N, **seeded).calibrator
 
 
 def _second_looks(rows: FitRows, target: Target, s: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats]:
@@ -284,22 +305,25 @@ def _choose_decisions(
     return chosen
 
 
-def _calibration(rows: FitRows, target: Target, parameters: Parameters) -> dict[str, Calibration]:
-    base = rows.base_logps_NK
+def _calibration(
+    rows: FitRows, target: Target, parameters: Parameters, base_logps_NK: Floats, positive_SN: Floats
+) -> dict[str, Calibration]:
+    """Reliability of every stage; ``base_logps_NK`` and ``positive_SN`` were calibrated without the row's fold."""
     found = {
         "base": Calibration(
-            before=measure(renormalise(base), rows.labels_N),
-            after=measure(apply_temperature(base, parameters.base_temperature), rows.labels_N),
+            before=measure(renormalise(rows.base_logps_NK), rows.labels_N), after=measure(base_logps_NK, rows.labels_N)
         )
     }
     for s, specialist in enumerate(parameters.specialists):
-        _, positive, looks = _second_looks(rows, target, s)
+        seen, positive, looks = _second_looks(rows, target, s)
         if not len(looks):
             continue
         answers = np.where(positive, 0, 1)
         weights = prior_weights(positive, specialist.prior)
+        positive_N = positive_SN[s, seen]
+        with np.errstate(divide="ignore"):
+            calibrated = renormalise(np.log(np.column_stack([positive_N, 1 - positive_N])))
         found[specialist.name] = Calibration(
-            before=measure(renormalise(looks), answers, weights),
-            after=measure(apply_temperature(looks, specialist.temperature), answers, weights),
+            before=measure(renormalise(looks), answers, weights), after=measure(calibrated, answers, weights)
         )
     return found

@@ -78,18 +78,18 @@ class FusionModel(BaseModel):
         task: Name of the task.
         labels: Label identifiers; the order of all columns and offsets.
         targets: Labels that each specialist speaks about, by its name.
-        parameters: Temperatures, coefficients, offsets.
+        parameters: Calibrators, coefficients, offsets.
         decisions: Chosen decision of ``base`` and of ``fused``.
         review: Calibrator of the fused probabilities and thresholds of the prediction sets.
         guard: Whether fusion pays, and so whether fused or base is submitted.
-        calibration: Reliability on the rows of the fit, by stage.
+        calibration: Cross-fitted reliability on the rows of the fit, by stage.
         fitted_on: Where the parameters come from.
         notes: What the user should know about the fit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     task: str
     labels: tuple[str, ...]
     targets: dict[str, tuple[str, ...]]

@@ -27,7 +27,7 @@ HELD_OUT_MARKER = "out_of_fold.json"
 SHOWN = 10
 # A fold's model differs from the main one by the photos that it was trained on, and by nothing that changes what its
 # probabilities mean. Adapter, device and batch size may differ.
-SHARED_COMPONENTS = ("model", "prompt", "answers", "preprocessing")
+SHARED_COMPONENTS = ("model", "prompt", "answers", "preprocessing", "views", "reading")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_held_out(directory: str | Path, stage: str, main: Predictions, manifest
         DataError: There are no out-of-fold predictions of this stage and task, or a row is of a photo that its model
             was trained on, or that the data set does not have, or has as another picture.
         FingerprintMismatch: A fold's predictions are not those that ``riskfuse out-of-fold`` made, or were made with
-            another base model, prompt, answers or pixel budget than the main model's.
+            another base model, prompt, answers, pixel budget, views or reading than the main model's.
     """
     place = location(directory) / stage
     marker = _read_marker(place, stage, card)

@@ -39,10 +39,11 @@ def format_differences(scores: Mapping[str, Any]) -> str:
     """One row a pair of systems: differences with intervals, McNemar's p."""
     percent = round(100 * scores["interval_level"])
     interval = f"{percent} % interval"
-    table = [["", "difference", "decision", "score", interval, "error rate", interval, "relative", "McNemar p"]]
+    table = [["", "difference", "decision", "score", interval, "error rate", interval]]
+    table[0] += ["relative", interval, "McNemar p"]
     for item in scores["differences"]:
         (system, decision), (rival, other) = _split(item["system"]), _split(item["against"])
-        relative = item["relative_error_rate"]
+        relative, span = item["relative_error_rate"], item["relative_error_rate_interval"]
         table.append(
             [
                 "",
@@ -53,6 +54,7 @@ def format_differences(scores: Mapping[str, Any]) -> str:
                 f"{100 * item['error_rate']:+.2f} pp",
                 _span([100 * x for x in item["error_rate_interval"]], "+.2f"),
                 "" if relative is None else f"{100 * relative:+.1f} %",
+                "" if span is None else _span([100 * x for x in span], "+.1f"),
                 f"{item['mcnemar_p']:.4f}" if item["mcnemar_p"] >= SMALLEST_P else f"< {SMALLEST_P}",
             ]
         )

@@ -78,7 +78,7 @@ def compare_systems(
         },
         "systems": systems,
         "differences": [
-            _difference(a, b, labels_N, predicted, systems, (scores[a] - scores[b], errors[a] - errors[b]))
+            _difference(a, b, labels_N, predicted, systems, scores[a] - scores[b], (errors[a], errors[b]))
             for a, b in pairs
         ],
     }
@@ -109,17 +109,21 @@ def _difference(
     labels_N: Ints,
     predicted: Mapping[str, Ints],
     systems: Mapping[str, Any],
-    resampled: tuple[Floats, Floats],
+    gain_R: Floats,
+    errors_R: tuple[Floats, Floats],
 ) -> dict[str, Any]:
+    after_R, before_R = errors_R
     errors_before = systems[rival]["error_rate"]
     error_change = systems[system]["error_rate"] - errors_before
     return {
         "system": system,
         "against": rival,
         "score": systems[system]["score"] - systems[rival]["score"],
-        "score_interval": list(interval(resampled[0])),
+        "score_interval": list(interval(gain_R)),
         "error_rate": error_change,
-        "error_rate_interval": list(interval(resampled[1])),
+        "error_rate_interval": list(interval(after_R - before_R)),
         "relative_error_rate": error_change / errors_before if errors_before > 0 else None,
+        # None too where a resample holds no error of the rival's, of which another share could be taken.
+        "relative_error_rate_interval": list(interval(after_R / before_R - 1)) if before_R.all() else None,
         "mcnemar_p": mcnemar_p(predicted[system] != labels_N, predicted[rival] != labels_N),
     }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fusion.calibration import apply_temperature
+from fusion.calibrators import Calibrator
 from fusion.coefficient import OVERRIDE, Coefficient, log_coefficient, multiply_all
 from fusion.decision import decide
 
@@ -31,7 +31,6 @@ DECISIONS = ("argmax", "rule")
 SYSTEMS = tuple(f"{system}_{decision}" for decision in DECISIONS for system in ("base", "override", "fused"))
 UNDECIDED = -1  # class index of a row that the base model could not read
 
-Temperature = Annotated[float, Field(gt=0)]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -41,7 +40,7 @@ class SpecialistParameters(BaseModel):
 
     Attributes:
         name: Its stage.
-        temperature: Its temperature.
+        calibrator: Calibrates its two answers at the share of positives that it was trained with.
         prior: Share of positives that it was trained with, in (0, 1).
         coefficient: The correction coefficient.
     """
@@ -49,7 +48,7 @@ class SpecialistParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     name: str
-    temperature: Temperature
+    calibrator: Calibrator
     prior: Annotated[float, Field(gt=0, lt=1)]
     coefficient: Coefficient
 
@@ -58,7 +57,7 @@ class Parameters(BaseModel):
     """Everything that is fitted.
 
     Attributes:
-        base_temperature: Temperature of the base model.
+        base_calibrator: Calibrates the base model.
         specialists: The S specialists, in the task card's order.
         base_offsets: Decision offsets for the base model's probabilities, one a label (natural log of multipliers).
         fused_offsets: The same for the fused probabilities.
@@ -66,7 +65,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    base_temperature: Temperature
+    base_calibrator: Calibrator
     specialists: tuple[SpecialistParameters, ...]
     base_offsets: tuple[float, ...]
     fused_offsets: tuple[float, ...]
@@ -102,12 +101,12 @@ def apply_parameters(
         looks_SN2: Those of the specialists' answers, the positive one first; a row without is NaN.
         targets_SK: Which labels are each specialist's targets.
     """
-    base = apply_temperature(base_logps_NK, parameters.base_temperature)
+    base = parameters.base_calibrator.apply(base_logps_NK)
     specialists = parameters.specialists
     positive_SN = np.empty(looks_SN2.shape[:2])
     log_kappa_SN, override_SN = np.empty_like(positive_SN), np.empty_like(positive_SN)
     for s, (specialist, look_N2) in enumerate(zip(specialists, looks_SN2, strict=True)):
-        calibrated = apply_temperature(look_N2, specialist.temperature)
+        calibrated = specialist.calibrator.apply(look_N2)
         log_odds_N = calibrated[:, 0] - calibrated[:, 1]
         positive_SN[s] = np.exp(calibrated[:, 0])
         log_kappa_SN[s] = log_coefficient(log_odds_N, specialist.coefficient)

@@ -21,7 +21,7 @@ EXAMPLE = (
     "--specialist predictions/demo/high_risk --out runs/by_hand"
 )
 
-FIT_OPTIONS = ("decision", "guard_level", "force_fusion", "folds", "seed", "alpha", "label_errors")
+FIT_OPTIONS = ("calibrator", "decision", "guard_level", "force_fusion", "folds", "seed", "alpha", "label_errors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--submit-source",
         help="test source of b-submit.txt; default: the last one. Every other source gets submit-SOURCE.txt",
+    )
+    parser.add_argument(
+        "--calibrator",
+        choices=("auto", "temperature"),
+        default="temperature",
+        help="of every stage: a temperature (default), or isotonic or matrix calibration where it wins by "
+        "cross-validated log-loss (auto)",
     )
     parser.add_argument(
         "--decision",

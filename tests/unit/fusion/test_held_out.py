@@ -209,6 +209,8 @@ def test_folds_of_another_prompt_or_model_do_not_stand_for_the_main_one(world: d
     for changes, named in (
         ({"prompt": {"user": "?"}}, "prompt"),
         ({"preprocessing": {}, "model": {}}, "model and pre"),
+        ({"views": "flip"}, "views"),
+        ({"reading": "first-token"}, "reading"),
     ):
         _change_marker(world["oof"] / "base" / "fold-2", components=same | changes)
         with pytest.raises(FingerprintMismatch, match=f"fold-2: made with another {named}"):
