@@ -272,8 +272,8 @@ def _fit_calibrator(
 ) -> Calibrator:
     if settings.calibrator == "temperature":
         return fit_calibrator("temperature", logps_NK, answers_N, weights_N)
-    seeded = {"folds": settings.folds, "seed": settings.seed}
-    return choose_calibrator(logps_NK, answers_N, keys, weights_N=weights_N, **seeded).calibrator
+    choice = choose_calibrator(logps_NK, answers_N, keys, folds=settings.folds, seed=settings.seed, weights_N=weights_N)
+    return choice.calibrator
 
 
 def _second_looks(rows: FitRows, target: Target, s: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats]:
