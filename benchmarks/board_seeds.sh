@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # More training seeds of `make board`, which must be complete: trains all stages anew on the board's own training
 # sets, predicts, and fuses with parameters that are fitted on the board's out-of-fold predictions (of its first seed) and
-# this seed's validation photos. About 20 minutes a seed on 2 cores; goes on where it was stopped.
+# this seed's validation photos. About half an hour a seed on 2 cores; goes on where it was stopped.
 #
 #   benchmarks/board_seeds.sh 1 2          -> runs/board_seed1/fusion, runs/board_seed2/fusion
 #   python benchmarks/second_look.py --arm board runs/board/fusion runs/board_seed*/fusion

@@ -6,7 +6,9 @@ speaks (a fine-tuned model stops after its answer) and for a model that goes on 
 measured as most inference scripts have it too: beside the base, by PEFT, and not merged. A last way gives the same
 numbers as the scorer: one forward pass an answer. These run in one process with a thread a core, as PyTorch does by
 itself. The scorer gives all answers' log-probabilities for a batch of photos in one pass, in one process a core with
-one thread each, as ``riskfuse predict --workers CORES`` runs it. Loading is not counted for any of them. Prints a
+one thread each, as ``riskfuse predict --workers CORES`` runs it. Its share of what the device reaches in a plain matrix
+product is reported too: two operations a weight and token of the language model, or patch of the tower; attention is
+not counted, nor what stands before the photo, which is computed once. Loading is not counted for any way. Prints a
 table; the last line is one JSON object. Writes nothing else unless --out is given.
 
 With --size 3b or 7b all ways run on a GPU, in one process, with the published size in bf16 and random weights, which
@@ -31,8 +33,10 @@ from typing import Any
 
 import numpy as np
 from harness import finish, no_gpu, processor_name, timed
+from train_throughput import MATRIX, matrix_peak
 
 WARM_UP_PHOTOS = 4
+CPU_MATRIX = 1024  # side of the matrices whose product is the CPU's peak
 LIMIT_PHOTOS = 8  # generating to the limit is slow, and takes the same time for every photo
 
 
@@ -192,6 +196,21 @@ def pass_an_answer(loaded: Any, encoder: Any, answers: list[list[int]], path: st
     return found
 
 
+def operations_a_photo(loaded: Any, encoder: Any, path: str) -> float:
+    """Operations of the matrix products by weights in the scorer's pass over one photo."""
+    from PIL import Image
+
+    encoded = encoder.encode([Image.open(path).convert("RGB")])
+    ids, model = encoded.prompt_ids[0], loaded.model
+    tokens = len(ids) - ids.index(model.config.image_token_id)
+    patches = int(encoded.vision["image_grid_thw"].prod())
+    tower = sum(weight.numel() for name, weight in model.named_parameters() if "visual" in name)
+    words = model.get_input_embeddings().weight.numel() + model.get_output_embeddings().weight.numel()
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    layers = sum(weight.numel() for weight in model.parameters()) - tower - (words // 2 if tied else words)
+    return 2.0 * (layers * tokens + tower * patches)
+
+
 def base_job(arguments: argparse.Namespace, device: str) -> Any:
     """What the recipe's model is asked about each photo, as ``riskfuse predict --stage base`` asks it."""
     from launch.predict.config import PredictConfig
@@ -258,12 +277,15 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
             seconds[way].append(took / len(photos))
     median = {way: statistics.median(values) for way, values in seconds.items()}
     scored = [texts[best] for best in results["scorer"].argmax(axis=1)]
+    cpu = device == "cpu"
+    peak = matrix_peak(device, CPU_MATRIX if cpu else MATRIX)
+    share = operations_a_photo(loaded, encoder, paths[0]) / median["scorer"] / peak
     agree = [text == best for (text, _), best in zip(results["generate"], scored, strict=True) if text is not None]
     return {
         "benchmark": "predict_vs_loop",
         "size": arguments.size,
         "photos": len(paths),
-        "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(),
+        "device": "cpu" if cpu else torch.cuda.get_device_name(),
         "cores": arguments.cores,
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "processor": processor_name(),
@@ -273,6 +295,8 @@ def measure(arguments: argparse.Namespace, paths: list[str]) -> dict[str, Any]:
         "mean_new_tokens": round(statistics.mean(count for _, count in results["generate"]), 1),
         "photos_per_s": {way: round(1 / value, 2) for way, value in median.items()},
         "ratios": {way: round(value / median["scorer"], 2) for way, value in median.items() if way != "scorer"},
+        "matrix_peak_tflops": round(peak / 1e12, 3),
+        "share_of_matrix_peak": round(share, 3),
         "generate_parsed": round(len(agree) / len(paths), 3),
         "agreement_where_parsed": round(statistics.mean(agree), 3) if agree else None,
         "largest_difference_to_pass_an_answer": float(np.abs(results["scorer"] - results["pass_an_answer"]).max()),
@@ -302,6 +326,7 @@ def main() -> None:
     for way, rate in result["photos_per_s"].items():
         ratio = f"{result['ratios'][way]:.1f} x faster" if way in result["ratios"] else ""
         print(f"{names[way]:<46}{rate:>10.2f}{ratio:>16}")
+    print(f"the scorer reaches {result['share_of_matrix_peak']:.0%} of a plain matrix product's speed")
     finish(result, arguments.out)
 
 

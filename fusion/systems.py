@@ -1,6 +1,6 @@
 """The six systems that are always computed side by side: base, hard override and fused, by argmax and by rule.
 
-The hard override: a specialist that says positive narrows the label to its targets, of which the most probable by base
+The hard override: a specialist that says positive (as it said it, before calibration) narrows the label to its targets, of which the most probable by base
 is taken; of specialists that contradict each other the first one in the task card's order decides.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from fusion.calibration import renormalise
 from fusion.calibrators import Calibrator
 from fusion.coefficient import OVERRIDE, Coefficient, log_coefficient, multiply_all
 from fusion.decision import decide
@@ -110,7 +111,8 @@ def apply_parameters(
         log_odds_N = calibrated[:, 0] - calibrated[:, 1]
         positive_SN[s] = np.exp(calibrated[:, 0])
         log_kappa_SN[s] = log_coefficient(log_odds_N, specialist.coefficient)
-        override_SN[s] = log_coefficient(log_odds_N, OVERRIDE)
+        said = renormalise(look_N2)  # whatever calibration makes of it: public solutions have none
+        override_SN[s] = log_coefficient(said[:, 0] - said[:, 1], OVERRIDE)
     fused = multiply_all(base, targets_SK, log_kappa_SN)
     says_positive = np.isposinf(override_SN).any(axis=0)
     zeros = (0.0,) * base.shape[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from launch.predict.rows import PhotoRow, rows_from_dataset, rows_from_list
 from launch.predict.scorer import COMPUTATION
 from launch.predict.vllm.engine import LOG_NAME, VllmServerSpec, adapted_name, vllm_versions
 from launch.predict.worker import ScoringJob
-from launch.preflight.length import DEFAULT_CUTOFF, image_rules
+from launch.preflight.length import DEFAULT_CUTOFF, image_rules, image_tokens
 from launch.recipe import TrainingRecipe, load_recipe
 from launch.training import has_gpu
 
@@ -183,7 +184,8 @@ def photo_rows(config: PredictConfig) -> list[PhotoRow]:
         DataError: The data set or list is not what it must be.
     """
     if config.data is not None:
-        rows = rows_from_dataset(config.data, config.splits, config.folds)
+        tokens_of = partial(image_tokens, rules=image_rules(load_recipe(config.recipe)))
+        rows = rows_from_dataset(config.data, config.splits, config.folds, tokens_of)
     else:
         assert config.images is not None
         assert config.photo_list is not None

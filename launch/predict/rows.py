@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataset_builders.errors import DataError, StoreError
@@ -29,12 +30,14 @@ class PhotoRow:
         sha256: Of the source's bytes; of a listed photo in a store, the identity that the store gives it. Empty when it
             cannot be read.
         problem: Why the row is known to fail before it is read; empty otherwise.
+        tokens: Visual tokens that the photo becomes; 0 where its size is not known before it is read.
     """
 
     sample_id: str
     image: str
     sha256: str
     problem: str = ""
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,16 @@ class Shard:
 
 
 def rows_from_dataset(
-    dataset_dir: Location, splits: tuple[str, ...], folds: tuple[int, ...] | None = None
+    dataset_dir: Location,
+    splits: tuple[str, ...],
+    folds: tuple[int, ...] | None = None,
+    tokens_of: Callable[[int, int], int] | None = None,
 ) -> list[PhotoRow]:
     """Rows of the named splits, split by split, each in the order of the manifest; quarantined photos are among them.
 
     With ``folds``, only the rows of these folds; quarantined and test photos are in none. Augmented copies that the
-    verification dropped are photos like any other: dropping them changes no prediction.
+    verification dropped are photos like any other: dropping them changes no prediction. ``tokens_of`` gives the visual
+    tokens of a width and a height.
 
     Raises:
         DataError: There is no manifest, a split has no rows, a fold is not in the manifest, or no row is left; or a
@@ -87,6 +94,7 @@ def rows_from_dataset(
             image=str(dataset_dir / row.image) if row.status != QUARANTINED else "",
             sha256=row.sha256,
             problem=f"quarantined: {row.reason}" if row.status == QUARANTINED else "",
+            tokens=tokens_of(row.width, row.height) if tokens_of and row.width and row.height else 0,
         )
         for split in splits
         for row in manifest

@@ -108,11 +108,14 @@ class ShardWorker:
             return _Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def score(self, shard: Shard) -> ShardScores:
-        """Score all rows. Batches are cut at fixed rows, so that a shard's result depends on nothing else.
+        """Score all rows. Which of them share a batch follows from the shard's rows and from nothing else.
 
-        A photo that cannot be read becomes a failed row; every other error is the shard's.
+        Photos of as many visual tokens share one, so that little of it is padding. A photo that cannot be read becomes
+        a failed row; every other error is the shard's.
         """
-        rows, size = shard.rows, self._job.batch_size
+        size = self._job.batch_size
+        order = sorted(range(len(shard.rows)), key=lambda row: shard.rows[row].tokens)  # stable: equal ones stay put
+        rows = tuple(shard.rows[row] for row in order)
         logp_RK = np.full((len(rows), len(self._job.answers)), np.nan)
         errors = [row.problem for row in rows]
         starts = range(0, len(rows), size)
@@ -122,6 +125,9 @@ class ShardWorker:
             if encoded is not None:
                 views_VBK = np.stack([self._scorer.score_encoded(view) for view in encoded])
                 logp_RK[[start + offset for offset in readable]] = average_views(views_VBK)
+        back = np.argsort(order)
+        logp_RK = logp_RK[back]
+        errors = [errors[row] for row in back]
         return ShardScores(logp_RK=logp_RK, off_label_R=off_label_mass(logp_RK), errors=tuple(errors))
 
     def _prepared(self, rows: tuple[PhotoRow, ...], starts: range) -> Iterator[Any]:

@@ -17,7 +17,10 @@ from dataset_builders.sharegpt import conversation
 from dataset_builders.task_card import Answer, Prompt
 from launch.predict.answers import build_trie
 from launch.predict.model import LoadedModel, ModelSpec, load_for_prediction
+from launch.predict.rows import PhotoRow, Shard
 from launch.predict.scorer import LabelScorer, off_label_mass
+from launch.predict.worker import ScoringJob, ShardWorker
+from launch.preflight.length import ImageRules, image_tokens
 
 PREPROCESSING = {"template": "qwen2_vl", "image_max_pixels": 168 * 168, "image_min_pixels": 56 * 56}
 END = 0
@@ -104,6 +107,41 @@ def test_batch_mates_do_not_matter(loaded, card, photo_dir):
     together = scorer.score(photos)
     alone = np.concatenate([scorer.score([photo]) for photo in photos])
     np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_photos_of_as_many_tokens_share_a_batch_and_the_list_keeps_its_order(tiny_model, card, tmp_path):
+    """Four sizes in turn, one photo that is not there: batches rise in size, no row gets another one's scores."""
+    spec = ModelSpec(str(tiny_model), None, PREPROCESSING, "cpu", "auto", 1)
+    worker = ShardWorker(ScoringJob(spec, card.prompt("base"), card.answers("base"), batch_size=2))
+    rules = ImageRules(recipe_min_pixels=56 * 56, recipe_max_pixels=168 * 168)
+    rng, rows = np.random.default_rng(0), []
+    for number, (width, height) in enumerate([(168, 168), (56, 84), (112, 56), (84, 140)] * 2):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
+        rows.append(PhotoRow(path.name, str(path), "", tokens=image_tokens(width, height, rules)))
+    rows.insert(3, PhotoRow("gone", str(tmp_path / "gone.png"), ""))
+    seen = []
+    score = worker._scorer.score_encoded
+    worker._scorer.score_encoded = lambda batch: seen.append({len(ids) for ids in batch.prompt_ids}) or score(batch)
+    found = worker.score(Shard(0, tuple(rows)))
+    assert len({row.tokens for row in rows}) == 5
+    assert [sorted(sizes) for sizes in seen] == sorted(sorted(sizes) for sizes in seen)
+    assert [bool(error) for error in found.errors] == [row.sample_id == "gone" for row in rows]
+    alone = [worker.score(Shard(0, (row,))).logp_RK[0] for row in rows]
+    np.testing.assert_allclose(found.logp_RK, alone, atol=1e-4)
+    assert len({tuple(row.round(6)) for row in found.logp_RK}) == len(rows)
+
+
+def test_tokens_of_a_row_are_what_the_encoder_makes_of_its_photo(loaded, card, tmp_path):
+    from launch.preflight.length import image_rules
+    from launch.recipe import load_recipe
+
+    recipe = load_recipe("recipes/tiny/base.yaml")
+    scorer = LabelScorer(loaded, card.prompt("base"), card.answers("base"))
+    for width, height in [(168, 168), (56, 84), (300, 100), (40, 900)]:
+        ids = scorer.encode([Image.new("RGB", (width, height))]).prompt_ids[0]
+        expected = ids.count(loaded.model.config.image_token_id)
+        assert image_tokens(width, height, image_rules(recipe)) == expected
 
 
 def test_inputs_equal_those_of_training(loaded, card, photo_dir, tmp_path):
