@@ -1,7 +1,8 @@
 """The six systems that are always computed side by side: base, hard override and fused, by argmax and by rule.
 
-The hard override: a specialist that says positive (as it said it, before calibration) narrows the label to its targets, of which the most probable by base
-is taken; of specialists that contradict each other the first one in the task card's order decides.
+The hard override: a specialist that says positive (as it said it, before calibration) narrows the label to its targets,
+of which the most probable by base is taken; of specialists that contradict each other the first one in the task card's
+order decides.
 """
 
 from __future__ import annotations
